@@ -1,0 +1,8 @@
+"""Typed connections saved in Prefect: fields, secrets, and how to open them."""
+
+from blocks.browser import BrowserProfile
+from blocks.connection import Connection, load_connection
+from blocks.modbus import ModbusDevice
+from blocks.rest import HttpService
+
+__all__ = ["BrowserProfile", "Connection", "HttpService", "ModbusDevice", "load_connection"]

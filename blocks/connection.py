@@ -1,0 +1,51 @@
+"""What all connections share: strict fields, secrets known to the redactor, a clear not-found."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+
+from prefect.blocks.core import Block
+from pydantic import ConfigDict, HttpUrl, SecretStr
+
+from smartops import redact
+from smartops.errors import UnknownBlock
+
+C = TypeVar("C", bound="Connection")
+
+
+class Connection(Block):
+    """A saved connection to something that a step talks to."""
+
+    _block_type_name: ClassVar[str | None] = None
+    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(
+        "https://docs.prefect.io/v3/concepts/blocks"
+    )
+    model_config = ConfigDict(extra="forbid")
+
+    def block_initialization(self) -> None:
+        """Let the redactor know every secret, before any of it can be used."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                redact.register(value)
+
+    @property
+    def connection_name(self) -> str:
+        """The name under which it is saved, or the kind of thing where it is not saved."""
+        return self._block_document_name or type(self).__name__
+
+
+async def load_connection(kind: type[C], name: str) -> C:
+    """Return the saved connection; raise UnknownBlock with what to do when there is none."""
+    try:
+        loaded: Any = await kind.aload(name)
+    except ValueError as error:
+        title = kind.get_block_type_slug()
+        raise UnknownBlock(
+            f"no connection {name!r} of type {title} is saved",
+            hint=f"Make it in the Prefect UI under Blocks, or in Python: {kind.__name__}(...)"
+            f".save({name!r}).",
+        ) from error
+    if not isinstance(loaded, kind):
+        raise UnknownBlock(f"connection {name!r} is no {kind.__name__}")
+    return loaded

@@ -1,0 +1,1 @@
+"""Composition: the flow that runs any job, and flows written in Python."""

@@ -1,0 +1,71 @@
+"""What `prefect deploy` needs of us: the work pool, and the job files as parameters.
+
+Prefect calls :func:`setup_environment` before each of its commands in a folder whose
+``pyproject.toml`` or ``prefect.toml`` enables plugins.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect.plugins import HookContext, register_hook
+
+logger = logging.getLogger(__name__)
+
+
+@register_hook
+def setup_environment(*, ctx: HookContext) -> None:
+    """Make sure that the work pool exists before `prefect deploy` looks for it."""
+    if ctx.api_url and Path(sys.argv[0]).stem in {"prefect", "__main__"} and "deploy" in sys.argv:
+        ensure_pool()
+
+
+def ensure_pool() -> None:
+    """Create the work pool if the API has none of that name."""
+    # This module is loaded with every `import prefect` in the project's folder; these are not.
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+    from prefect.client.schemas.actions import WorkPoolCreate  # noqa: PLC0415
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound  # noqa: PLC0415
+
+    from services.worker import POOL, SmartOpsWorker  # noqa: PLC0415
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(POOL)
+        except ObjectNotFound:
+            pool = WorkPoolCreate(
+                name=POOL,
+                type=SmartOpsWorker.type,
+                description="Runs SmartOps jobs.",
+                base_job_template=SmartOpsWorker.get_default_base_job_template(),
+            )
+            try:
+                client.create_work_pool(pool)
+            except ObjectAlreadyExists:
+                logger.debug("another process has just made the work pool")
+
+
+def read_jobs(folder: str) -> dict[str, Any]:
+    """Return the jobs of a folder by name, ready to be a deployment's parameter.
+
+    A build step of ``prefect.yaml``. Raises JobFileError, naming file, line and field.
+    """
+    from smartops.jobs import loader  # noqa: PLC0415 - see above
+
+    jobs = [loader.load(path) for path in loader.job_files(Path(folder))]
+    return {
+        job.name: {
+            "job": {
+                **job.model_dump(mode="json", exclude_unset=True),
+                "steps": [
+                    {"kind": step.kind, **step.model_dump(mode="json", exclude_unset=True)}
+                    for step in job.steps
+                ],
+            },
+            "description": job.description,
+        }
+        for job in jobs
+    }

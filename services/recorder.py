@@ -1,0 +1,72 @@
+"""The recorder: ships journals to the audit store as they grow. ``python -m services.recorder``."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from types import FrameType
+
+from smartops.audit import schema, shipping
+from smartops.audit.store import Store
+from smartops.errors import StoreUnavailable
+from smartops.settings import get_settings
+
+logger = logging.getLogger("services.recorder")
+_LONGEST_PAUSE_S = 15.0
+
+
+class Recorder:
+    """Ships until it is told to stop; waits longer and longer while the store is away."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._stop = threading.Event()
+        self._ready = False
+        self._away_since = 0
+
+    def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        """Let :meth:`run` end after one more round."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Ship until :meth:`stop`; then once more, so that nothing written before is left."""
+        settings = get_settings()
+        pause_s = settings.recorder_interval.total_seconds()
+        while not self._stop.wait(pause_s):
+            pause_s = settings.recorder_interval.total_seconds()
+            if not self.ship_once():
+                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2**self._away_since)
+        self.ship_once()
+
+    def ship_once(self) -> bool:
+        """Ship what is there; return whether the store took it. Says so once when it is away."""
+        try:
+            if not self._ready:
+                schema.migrate(self._store)
+                self._ready = True
+            shipped = shipping.ship_all(self._store, get_settings().journal_dir)
+        except StoreUnavailable as error:
+            if self._away_since == 0:
+                logger.warning("%s; the journal keeps the records until it is back", error.one_line)
+            self._away_since += 1
+            return False
+        if self._away_since:
+            logger.warning("the audit store is back; %d records shipped", shipped)
+            self._away_since = 0
+        return True
+
+
+def main() -> None:
+    """Run the recorder until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    store = Store(get_settings().store_url)
+    recorder = Recorder(store)
+    signal.signal(signal.SIGTERM, recorder.stop)
+    signal.signal(signal.SIGINT, recorder.stop)
+    logger.info("recording to %s", store.shown_url)
+    recorder.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""``@audited``: the one line that puts a Prefect flow of any kind on record."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ParamSpec, TypeVar, cast
+
+from uuid6 import uuid7
+
+from smartops.audit import recording
+from smartops.audit.recording import RunInfo
+from smartops.audit.run_end import ship_own_records, ship_own_records_async
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def audited(function: Callable[P, R]) -> Callable[P, R]:
+    """Record each call as a run: job name, parameters, state, message, times.
+
+    It goes below ``@flow``, on plain and on async functions::
+
+        @flow
+        @audited
+        async def close_shift(line: str) -> None: ...
+
+    Outside of a Prefect run the call gets an id of its own, so a plain call is on record too.
+    """
+    signature = inspect.signature(function)
+
+    def info(*args: Any, **kwargs: Any) -> RunInfo:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        found = recording.current_run() or RunInfo(
+            id=uuid7(), job=function.__name__.replace("_", "-"), flow=function.__name__
+        )
+        return replace(found, params=dict(bound.arguments))
+
+    @functools.wraps(function)
+    async def in_loop(*args: P.args, **kwargs: P.kwargs) -> Any:
+        try:
+            with recording.recorded_run(info(*args, **kwargs)):
+                return await cast(Any, function(*args, **kwargs))
+        finally:
+            await ship_own_records_async()
+
+    @functools.wraps(function)
+    def plain(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            with recording.recorded_run(info(*args, **kwargs)):
+                return function(*args, **kwargs)
+        finally:
+            ship_own_records()
+
+    chosen = in_loop if inspect.iscoroutinefunction(function) else plain
+    return cast(Callable[P, R], chosen)

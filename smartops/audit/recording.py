@@ -1,0 +1,171 @@
+"""Writes runs, steps and device commands to the journal: the intent before, the outcome after."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+from uuid import UUID
+
+from uuid6 import uuid7
+
+from smartops import redact
+from smartops.audit.events import Event, RunState, StepState
+from smartops.audit.journal import get_journal
+from smartops.drivers.readings import Command, CommandResult
+from smartops.errors import SmartOpsError, UnknownOutcome
+from smartops.vocabulary import Effect
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Which run it is. ``spec`` is the canonical JSON of the job, for runs of a job."""
+
+    id: UUID
+    job: str
+    flow: str
+    kind: str = "flow"
+    deployment: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    revision: str | None = None
+    spec: str | None = None
+
+
+_explicit: ContextVar[RunInfo | None] = ContextVar("smartops_run", default=None)
+_started: dict[int, set[UUID]] = {}
+_guard = threading.Lock()
+
+
+def _foreign_run() -> RunInfo | None:
+    """Ask whoever runs us (Prefect, by entry point) which run this is."""
+    for entry in entry_points(group="smartops.run_context"):
+        found: Callable[[], RunInfo | None] = entry.load()
+        if (info := found()) is not None:
+            return info
+    return None
+
+
+def explicit_run() -> RunInfo | None:
+    """Return the run that :func:`recorded_run` opened around this code, if any."""
+    return _explicit.get()
+
+
+def current_run() -> RunInfo | None:
+    """Return the run that this code belongs to, None outside of any."""
+    return explicit_run() or _foreign_run()
+
+
+def start_run(info: RunInfo) -> None:
+    """Journal the start of a run, once in each process. Raises JournalUnavailable."""
+    with _guard:
+        known = _started.setdefault(os.getpid(), set())
+        if info.id in known:
+            return
+        body = {key: value for key, value in asdict(info).items() if key != "id"}
+        get_journal().append(Event("run.started", info.id, body))
+        known.add(info.id)
+
+
+def end_run(info: RunInfo, state: RunState, message: str = "") -> None:
+    """Journal the end of a run."""
+    with _guard:
+        _started.get(os.getpid(), set()).discard(info.id)
+    get_journal().append(Event("run.ended", info.id, {"state": state, "message": message}))
+
+
+@contextmanager
+def recorded_run(info: RunInfo) -> Iterator[RunInfo]:
+    """Record the block as a run; what it raises decides the state that is recorded."""
+    token = _explicit.set(info)
+    start_run(info)
+    try:
+        yield info
+    except BaseException as error:
+        end_run(info, run_state(error), describe(error))
+        raise
+    else:
+        end_run(info, "completed")
+    finally:
+        _explicit.reset(token)
+
+
+def run_state(error: BaseException) -> RunState:
+    """Return the state of a run that ended with this error."""
+    if isinstance(error, UnknownOutcome):
+        return "needs_decision"
+    return "failed" if isinstance(error, Exception) else "cancelled"
+
+
+def describe(error: BaseException) -> str:
+    """Return an error as one line without secrets."""
+    if isinstance(error, SmartOpsError):
+        return redact.text(error.one_line)
+    return redact.text(f"{type(error).__name__}: {error}")
+
+
+class StepRecord:
+    """One attempt of a step, on record from before its first effect. Also its command log."""
+
+    def __init__(
+        self, info: RunInfo, *, step: str, kind: str, effect: Effect, attempt: int, inputs: Any
+    ) -> None:
+        self.id = uuid7()
+        self.run_id = info.id
+        self.effect = effect
+        start_run(info)
+        self._append(
+            "step.started",
+            step=step,
+            kind=kind,
+            effect=effect.value,
+            attempt=attempt,
+            inputs=inputs,
+        )
+
+    def _append(self, type: Any, **body: Any) -> None:  # noqa: A002
+        body["step_run_id"] = str(self.id)
+        get_journal().append(Event(type, self.run_id, body))
+
+    def completed(self, output: Any) -> None:
+        """Record that the attempt succeeded."""
+        self._append("step.ended", state="completed", output=output)
+
+    def failed(self, error: BaseException) -> None:
+        """Record how the attempt failed."""
+        self._append(
+            "step.ended",
+            state=step_state(error),
+            error_class=type(error).__name__,
+            error=describe(error),
+        )
+
+    def intend(self, command: Command) -> str:
+        """Record a device command before it is sent; return its id."""
+        command_id = str(uuid7())
+        self._append("command.intended", command_id=command_id, **asdict(command))
+        return command_id
+
+    def conclude(self, command_id: str, result: CommandResult) -> None:
+        """Record how a device command ended."""
+        self._append("command.concluded", command_id=command_id, **asdict(result))
+
+
+def step_state(error: BaseException) -> StepState:
+    """Return the state of a step that ended with this error."""
+    if isinstance(error, UnknownOutcome):
+        return "unknown_outcome"
+    if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
+        return "cancelled"
+    return "failed"
+
+
+def skip_step(info: RunInfo, *, step: str, kind: str, effect: Effect, why: str) -> None:
+    """Record a step that will not run, and why."""
+    record = StepRecord(info, step=step, kind=kind, effect=effect, attempt=0, inputs={})
+    record._append("step.ended", state="skipped", error=why)

@@ -1,0 +1,71 @@
+"""What a device said: a value with its unit, its quality and its times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+Value = bool | int | float | str
+Quality = Literal["good", "uncertain", "bad"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value of one tag. ``value`` is None only where the quality is bad."""
+
+    tag: str
+    value: Value | None
+    unit: str
+    quality: Quality
+    reason: str
+    """Why the quality is not good; empty when it is."""
+    received_at: datetime
+    """When the answer arrived, UTC. Modbus devices give no time of their own."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the reading as a JSON object."""
+        return {
+            "tag": self.tag,
+            "value": self.value,
+            "unit": self.unit,
+            "quality": self.quality,
+            "reason": self.reason,
+            "received_at": self.received_at.isoformat(),
+        }
+
+
+CommandState = Literal["confirmed", "mismatch", "refused", "unknown"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A change of one tag, as it is asked for."""
+
+    device: str
+    tag: str
+    unit: str
+    before: Value | None
+    requested: Value
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """How a command ended. ``after`` is what was read back, None when it could not be read."""
+
+    state: CommandState
+    after: Value | None
+    restored: bool = False
+    reason: str = ""
+
+
+class CommandLog(Protocol):
+    """Where a driver reports a command: before it sends, and when it knows how it ended."""
+
+    def intend(self, command: Command) -> str:
+        """Put the command on record before it is sent; return its id. Raises when it cannot."""
+        ...
+
+    def conclude(self, command_id: str, result: CommandResult) -> None:
+        """Put the outcome on record."""
+        ...

@@ -1,0 +1,171 @@
+"""Every error that SmartOps raises on purpose; its class says whether trying again can help.
+
+::
+
+    SmartOpsError
+    ├── TransientError          try again: the same call may succeed later
+    │   ├── DeviceUnreachable     no connection to the device
+    │   ├── DeviceTimeout         the device did not answer a read in time
+    │   ├── DeviceBusy            the device said that it is busy (exceptions 5, 6, 10, 11)
+    │   ├── ServiceUnavailable    no connection, a timeout, 429 or 502-504 from a service
+    │   ├── PrefectUnavailable    Prefect's API is not reachable
+    │   ├── BrowserCrashed        the browser process or its page died
+    │   ├── PageNotReady          an element or a page did not appear in time
+    │   ├── LockTimeout           another job holds the thing that the step touches
+    │   └── StepTimeout           the step reached its time limit, and it had no effect to fear for
+    ├── PermanentError          trying again gives the same answer
+    │   ├── BadInput              what the user wrote is wrong (nothing was started)
+    │   │   ├── JobFileError        a job file does not load, validate or compile
+    │   │   ├── TemplateError       an expression cannot be rendered
+    │   │   ├── UnknownTag          the device's tag map has no such tag
+    │   │   └── UnknownBlock        no connection of that name is saved
+    │   ├── AuthenticationFailed  wrong or missing credentials
+    │   ├── DeviceRefused         the device answered with a refusal (exceptions 1-4)
+    │   ├── BadAnswer             an answer that does not belong to the question or cannot be read
+    │   ├── WriteRefused          our own limits or the tag map forbid the write; nothing was sent
+    │   ├── WriteMismatch         the device holds another value than was written
+    │   ├── ExpectationFailed     an answer, a page or a check is not what the job expects
+    │   ├── MissingProgram        a program that a step needs is not installed
+    │   ├── JournalUnavailable    the journal cannot take a record, so no effect may start
+    │   └── StoreUnavailable      the audit store cannot be reached or has another schema
+    └── UnknownOutcome          an effect may or may not have happened: a person has to look
+"""
+
+from __future__ import annotations
+
+
+class SmartOpsError(Exception):
+    """The root. ``hint`` says what to do, in one sentence."""
+
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    @property
+    def one_line(self) -> str:
+        """What happened and what to do, without line breaks."""
+        text = " ".join(f"{self.args[0]}".split())
+        return f"{text}. {self.hint}" if self.hint else text
+
+
+class TransientError(SmartOpsError):
+    """The same call may succeed later."""
+
+    retryable = True
+
+
+class DeviceUnreachable(TransientError):
+    """No connection to the device."""
+
+
+class DeviceTimeout(TransientError):
+    """The device did not answer a read in time."""
+
+
+class DeviceBusy(TransientError):
+    """The device said that it is busy; ``code`` is the protocol's own."""
+
+    code: int = 0
+
+
+class ServiceUnavailable(TransientError):
+    """No connection to a service, a timeout, or an answer that means "later"."""
+
+
+class PrefectUnavailable(TransientError):
+    """Prefect's API is not reachable."""
+
+
+class BrowserCrashed(TransientError):
+    """The browser process or its page died."""
+
+
+class PageNotReady(TransientError):
+    """An element or a page did not appear in time."""
+
+
+class LockTimeout(TransientError):
+    """Another job holds the thing that the step touches."""
+
+
+class StepTimeout(TransientError):
+    """The step reached its time limit without an effect to fear for."""
+
+
+class PermanentError(SmartOpsError):
+    """Trying again gives the same answer."""
+
+
+class BadInput(PermanentError):
+    """What the user wrote is wrong; nothing was started."""
+
+
+class JobFileError(BadInput):
+    """A job file does not load, validate or compile."""
+
+
+class TemplateError(BadInput):
+    """An expression cannot be rendered."""
+
+
+class UnknownTag(BadInput):
+    """The device's tag map has no such tag."""
+
+
+class UnknownBlock(BadInput):
+    """No connection of that name is saved."""
+
+
+class AuthenticationFailed(PermanentError):
+    """Wrong or missing credentials."""
+
+
+class DeviceRefused(PermanentError):
+    """The device answered with a refusal; ``code`` is the protocol's own."""
+
+    code: int = 0
+
+
+class BadAnswer(PermanentError):
+    """An answer that does not belong to the question, or cannot be read."""
+
+
+class WriteRefused(PermanentError):
+    """Our own limits or the tag map forbid the write; nothing was sent."""
+
+
+class WriteMismatch(PermanentError):
+    """The device holds another value than was written."""
+
+
+class ExpectationFailed(PermanentError):
+    """An answer, a page or a check is not what the job expects."""
+
+
+class MissingProgram(PermanentError):
+    """A program that a step needs is not installed."""
+
+
+class JournalUnavailable(PermanentError):
+    """The journal cannot take a record, so no effect may start."""
+
+
+class StoreUnavailable(PermanentError):
+    """The audit store cannot be reached, or has another schema."""
+
+
+class UnknownOutcome(SmartOpsError):
+    """An effect may or may not have happened; it is never repeated blindly."""
+
+
+def error_names() -> frozenset[str]:
+    """Return the names that ``retry.on`` accepts: every class of the tree that may be retried."""
+    found: set[str] = set()
+    queue: list[type[SmartOpsError]] = [TransientError, PermanentError]
+    while queue:
+        error = queue.pop()
+        found.add(error.__name__)
+        queue.extend(error.__subclasses__())
+    return frozenset(found)

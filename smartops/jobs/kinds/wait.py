@@ -1,0 +1,24 @@
+"""``wait``: let time pass."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from smartops.jobs.durations import Duration
+from smartops.jobs.kinds import register
+from smartops.jobs.step import StepBase
+
+
+@register
+class Wait(StepBase):
+    """Wait for a while."""
+
+    kind: Literal["wait"] = "wait"
+    duration: Duration = Field(title="Duration", description="How long to wait, such as 5s.")
+
+    @classmethod
+    def summary(cls, output: Any) -> str:
+        """Return how long it waited."""
+        return f"waited {output['waited_s']:g} s"

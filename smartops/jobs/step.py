@@ -1,0 +1,140 @@
+"""What every step has, whatever its kind."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, GetJsonSchemaHandler, field_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from smartops.errors import error_names
+from smartops.jobs.durations import Duration, parse_duration
+from smartops.vocabulary import ID_PATTERN, Effect, Strict
+
+StepId = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
+
+
+def shorten(value: Any, width: int = 100) -> str:
+    """Return a value as one short line."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+class Retry(Strict):
+    """When and how often a failed step is tried again."""
+
+    attempts: int = Field(
+        default=1,
+        ge=1,
+        le=50,
+        title="Attempts",
+        description="How often to try, the first included.",
+    )
+    delay: Duration = Field(
+        default=parse_duration("1s"),
+        title="Delay",
+        description="The wait before the second attempt.",
+    )
+    backoff: float = Field(
+        default=2.0,
+        ge=1,
+        le=10,
+        title="Backoff",
+        description="Each further wait is this many times the one before; 1 keeps it constant.",
+    )
+    max_delay: Duration = Field(
+        default=parse_duration("1m"), title="Longest delay", description="No wait is longer."
+    )
+    jitter: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        title="Jitter",
+        description="How far each wait is varied at random, as a part of it, so that many jobs "
+        "do not come back in step.",
+    )
+    on: tuple[str, ...] = Field(
+        default=("TransientError",),
+        min_length=1,
+        title="On",
+        description="Which errors to try again on, by class name (see the error reference).",
+    )
+
+    @field_validator("on")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in error_names():
+                raise ValueError(
+                    f"{name!r} is no error that may be retried; see the error reference"
+                )
+        return names
+
+    def delays_s(self) -> list[float]:
+        """Return the wait before each further attempt, in seconds, before jitter."""
+        waits = range(self.attempts - 1)
+        longest = self.max_delay.total_seconds()
+        return [min(self.delay.total_seconds() * self.backoff**n, longest) for n in waits]
+
+
+class StepBase(Strict):
+    """The part that all step kinds share. A kind adds ``kind`` and its own fields."""
+
+    COMMON: ClassVar[tuple[str, ...]] = ("id", "kind", "needs", "retry", "timeout", "effect")
+
+    kind: str
+    id: StepId = Field(
+        title="Id",
+        description="The step's name within the job: small letters, digits and underscores.",
+    )
+    needs: tuple[StepId, ...] = Field(
+        default=(),
+        title="Needs",
+        description="Steps that must have succeeded before. A step whose output an expression "
+        "uses is needed without being named here.",
+    )
+    retry: Retry = Field(default_factory=Retry, title="Retry", description="When to try again.")
+    timeout: Duration = Field(
+        default=parse_duration("1m"),
+        title="Time limit",
+        description="The longest that one attempt may take, such as 30s or 5m.",
+    )
+    effect: Effect | None = Field(
+        default=None,
+        title="Effect",
+        description="What making the same call twice would do: nothing to the world (read), the "
+        "same end (idempotent), or harm (unsafe). Empty: what the step kind says.",
+    )
+
+    @field_validator("timeout")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        if not value:
+            raise ValueError("a time limit must be longer than 0s")
+        return value
+
+    @classmethod
+    def summary(cls, output: Any) -> str:
+        """Return what the step's output says, in a few words for a table or a log line."""
+        return shorten(output)
+
+    def own_fields(self) -> dict[str, Any]:
+        """Return the fields that the kind adds, as they were given."""
+        names = type(self).model_fields
+        return {name: getattr(self, name) for name in names if name not in self.COMMON}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Put the kind's own fields right after the id: the order of the schema is the form's."""
+        json_schema = handler(schema)
+        properties = json_schema.get("properties")
+        if properties and "id" in properties:
+            tail = [n for n in cls.COMMON if n not in {"id", "kind"} and n in properties]
+            first = ["id", *(n for n in properties if n not in cls.COMMON)]
+            json_schema["properties"] = {n: properties[n] for n in [*first, *tail, "kind"]}
+        return json_schema

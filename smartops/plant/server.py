@@ -1,0 +1,140 @@
+"""The plant as a whole: its line, its clock and its servers, on the loopback interface."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import uvicorn
+from fastapi import FastAPI
+
+from smartops.errors import BadInput
+from smartops.plant.faults import Faults, PlantLog
+from smartops.plant.line import TICK_S, Line
+from smartops.plant.modbus_server import PlcServer
+from smartops.plant.web import hmi_app, orders_app
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the plant listens. OPC UA, MQTT and serial have their place here when they come."""
+
+    modbus_port: int
+    orders_port: int
+    hmi_port: int
+
+    @property
+    def orders_url(self) -> str:
+        """Base URL of the orders service."""
+        return f"http://{HOST}:{self.orders_port}"
+
+    @property
+    def hmi_url(self) -> str:
+        """Base URL of the HMI."""
+        return f"http://{HOST}:{self.hmi_port}"
+
+
+class _QuietServer(uvicorn.Server):
+    """A server that leaves signals to the program around it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Plant:
+    """A running plant: ``async with Plant() as plant``. A port of 0 takes a free one."""
+
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        faults: Sequence[str] = (),
+        ports: Addresses | None = None,
+        log_file: Path | None = None,
+    ) -> None:
+        self.line = Line(seed)
+        self.faults = Faults(faults)
+        self.log = PlantLog(log_file)
+        wanted = ports or Addresses(0, 0, 0)
+        self._plc = PlcServer(self.line, self.faults, self.log, wanted.modbus_port)
+        self._wanted = wanted
+        self._web: list[tuple[_QuietServer, asyncio.Task[None]]] = []
+        self._clock: asyncio.Task[None] | None = None
+        self.addresses = wanted
+
+    async def __aenter__(self) -> Self:
+        """Start everything. Raises BadInput when a port is taken."""
+        with contextlib.ExitStack() as sockets:
+            orders = sockets.enter_context(_bind(self._wanted.orders_port))
+            hmi = sockets.enter_context(_bind(self._wanted.hmi_port))
+            try:
+                await self._plc.start()
+            except (OSError, RuntimeError) as error:
+                raise _port_taken(self._wanted.modbus_port) from error
+            sockets.pop_all()
+        orders_port, hmi_port = orders.getsockname()[1], hmi.getsockname()[1]
+        self.addresses = Addresses(self._plc.port, orders_port, hmi_port)
+        self._clock = asyncio.create_task(self._run_clock())
+        await self._serve(orders_app(self.faults, self.log), orders)
+        await self._serve(hmi_app(self.line, self.faults, self.log), hmi)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Stop everything and free the ports."""
+        if self._clock is not None:
+            self._clock.cancel()
+            await asyncio.gather(self._clock, return_exceptions=True)
+        for server, _ in self._web:
+            server.should_exit = True
+        await asyncio.gather(*(task for _, task in self._web), return_exceptions=True)
+        await self._plc.stop()
+
+    async def _run_clock(self) -> None:
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = loop.time()
+            self.line.advance(now - last)
+            last = now
+
+    async def _serve(self, app: FastAPI, listener: socket.socket) -> None:
+        config = uvicorn.Config(
+            app,
+            log_level=logging.CRITICAL,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        server = _QuietServer(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        self._web.append((server, task))
+        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event
+            await asyncio.sleep(0.01)
+
+
+def _bind(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+    except OSError as error:
+        listener.close()
+        raise _port_taken(port) from error
+    return listener
+
+
+def _port_taken(port: int) -> BadInput:
+    return BadInput(
+        f"port {port} on {HOST} is taken by another program",
+        hint="Stop that program, or leave the ports to SmartOps, which then takes free ones.",
+    )

@@ -1,0 +1,65 @@
+"""Secrets out, before anything is written or logged.
+
+A secret is known in three ways: by value (:func:`register` is called for each ``SecretStr`` of a
+loaded connection), by the name of the key under which it stands, and by its shape.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from pydantic import SecretBytes, SecretStr
+
+MASK = "********"
+_SHORTEST = 4  # masking every "1" would destroy the record and protect nobody
+_KEY = re.compile(
+    r"(pass(word|wd|phrase)?|secret|token|api[-_]?key|authori[sz]ation|cookie|credential|private[-_]?key)",
+    re.IGNORECASE,
+)
+_SHAPES = (
+    re.compile(r"(?i)(?<=://)([^/\s:@]+):([^/\s@]+)(?=@)"),
+    re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"),
+    re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
+)
+_known: set[str] = set()
+_guard = threading.Lock()
+
+
+def register(secret: str | SecretStr | None) -> None:
+    """Remember a secret value, so that :func:`text` masks it wherever it appears."""
+    value = secret.get_secret_value() if isinstance(secret, SecretStr) else secret
+    if value and len(value) >= _SHORTEST:
+        with _guard:
+            _known.update({value, quote(value, safe=""), quote_plus(value)})
+
+
+def text(value: str) -> str:
+    """Return the text with every known secret and every secret-like shape masked."""
+    for secret in sorted(_known, key=len, reverse=True):
+        value = value.replace(secret, MASK)
+    value = _SHAPES[0].sub(rf"\1:{MASK}", value)
+    value = _SHAPES[1].sub(rf"\1 {MASK}", value)
+    return _SHAPES[2].sub(MASK, value)
+
+
+def scrub(value: Any) -> Any:
+    """Return a JSON-like value with secrets masked, in keys' values and in texts."""
+    if isinstance(value, (SecretStr, SecretBytes)):
+        return MASK
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, Mapping):
+        return {text(str(key)): _scrub_item(str(key), item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [scrub(item) for item in value]
+    return value
+
+
+def _scrub_item(key: str, item: Any) -> Any:
+    if _KEY.search(key) and isinstance(item, (str, bytes, SecretStr, SecretBytes)) and item:
+        return MASK
+    return scrub(item)

@@ -1,0 +1,57 @@
+"""From a step of a job to the task that does it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prefect import Task
+
+from smartops.errors import BadInput
+from smartops.jobs import templating
+from smartops.jobs.kinds import BUILT_IN, plugin_modules
+from smartops.jobs.step import StepBase
+from tasks.step import DEFINITIONS, StepDefinition, StepOptions, build_task
+
+
+def load() -> dict[str, StepDefinition[..., Any]]:
+    """Import all steps, built in and from plugins, and return them by kind."""
+    for name in BUILT_IN:
+        importlib.import_module(f"tasks.{name}")
+    for name in plugin_modules():
+        importlib.import_module(name)
+    return DEFINITIONS
+
+
+def task_for(step: StepBase, names: Callable[[], Mapping[str, Any]]) -> Task[[], Any]:
+    """Return the task of a step; ``names`` gives what its expressions may use.
+
+    Raises BadInput for a kind that has a model but no task.
+    """
+    definition = load().get(step.kind)
+    if definition is None:
+        raise BadInput(f"step kind {step.kind!r} has no task; its plugin is not complete")
+    options = StepOptions(
+        name=step.id,
+        retry=step.retry,
+        timeout=step.timeout,
+        effect=step.effect,
+        prepare=lambda: rendered(step, names()),
+    )
+    return build_task(definition, options)
+
+
+def rendered(step: StepBase, names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the step's own fields with every expression evaluated, checked against its model."""
+    own = set(step.own_fields())
+    given = step.model_dump(include=own, exclude_unset=True)
+    if not any(templating.references(given)):
+        return step.own_fields()
+    try:
+        again = type(step).model_validate(
+            {**step.model_dump(exclude=own), **templating.render(given, names)}
+        )
+    except ValueError as error:
+        raise BadInput(f"after its expressions were filled in: {error}") from None
+    return again.own_fields()

@@ -1,0 +1,48 @@
+"""Tells the core which Prefect run it is in, and keeps secrets out of Prefect's run logs."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect.context import FlowRunContext, TaskRunContext
+
+from smartops import redact
+from smartops.audit.recording import RunInfo
+
+
+class _Redacting(logging.Filter):
+    """Masks secrets in a record: its message, and the traceback that goes with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact.text(record.getMessage()), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = redact.text(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+def install_log_filter() -> None:
+    """Add the filter to the loggers of runs, once."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, _Redacting) for known in logger.filters):
+            logger.addFilter(_Redacting())
+
+
+def current_run() -> RunInfo | None:
+    """Return the Prefect flow run that this code is in, or its task run where there is no flow."""
+    flow_context = FlowRunContext.get()
+    if flow_context is not None and flow_context.flow_run is not None:
+        flow_run = flow_context.flow_run
+        name = flow_context.flow.name if flow_context.flow else flow_run.name
+        return RunInfo(
+            id=flow_run.id,
+            job=name,
+            flow=name,
+            deployment=str(flow_run.deployment_id) if flow_run.deployment_id else None,
+            params=dict(flow_run.parameters or {}),
+        )
+    task_context = TaskRunContext.get()
+    if task_context is not None:
+        name = task_context.task.name
+        return RunInfo(id=task_context.task_run.id, job=name, flow=name, kind="task")
+    return None

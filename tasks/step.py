@@ -1,0 +1,245 @@
+"""``@step``: from an async function to a Prefect task, on record and honest about effects."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from prefect import Task, get_run_logger
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from pydantic import BaseModel
+
+from blocks.connection import Connection, load_connection
+from smartops.audit import recording
+from smartops.audit.recording import RunInfo, StepRecord
+from smartops.errors import SmartOpsError, StepTimeout, UnknownOutcome
+from smartops.jobs.kinds import STEP_KINDS
+from smartops.jobs.step import Retry, StepBase
+from smartops.vocabulary import Effect
+from tasks.run_context import current_run, install_log_filter
+
+P = ParamSpec("P")
+R = TypeVar("R")
+EffectOf = Effect | Callable[[Mapping[str, Any]], Effect]
+
+_record: ContextVar[StepRecord | None] = ContextVar("smartops_step", default=None)
+install_log_filter()
+
+
+@dataclass(frozen=True)
+class StepDefinition(Generic[P, R]):
+    """A step as it was written: the function, the step kind, and what its effect is."""
+
+    function: Callable[P, Awaitable[R]]
+    kind: str
+    effect: EffectOf
+
+    def effect_of(self, inputs: Mapping[str, Any]) -> Effect:
+        """Return the effect of a call with these inputs."""
+        return self.effect if isinstance(self.effect, Effect) else self.effect(inputs)
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How one use of a step is run. The default is a plain call from Python."""
+
+    name: str | None = None
+    retry: Retry = field(default_factory=Retry)
+    timeout: timedelta | None = None
+    effect: Effect | None = None
+    prepare: Callable[[], Mapping[str, Any]] | None = None
+    """Gives the arguments, at each attempt, where they are not known when the task is called."""
+
+
+DEFINITIONS: dict[str, StepDefinition[..., Any]] = {}
+
+
+def step(
+    *, effect: EffectOf, kind: str | None = None
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Task[P, Coroutine[Any, Any, R]]]:
+    """Make a step of an async function: a Prefect task whose every attempt is in the audit.
+
+    ``effect`` says what making the same call twice would do, or is a function of the arguments
+    that says it. ``kind`` is the name in job files; without it the step is for Python flows only.
+    An argument that is annotated with a block may also be given as the saved block's name.
+    """
+
+    def decorate(
+        function: Callable[P, Coroutine[Any, Any, R]],
+    ) -> Task[P, Coroutine[Any, Any, R]]:
+        definition = StepDefinition(function, kind or function.__name__, effect)
+        if kind is not None:
+            DEFINITIONS[kind] = definition
+        return build_task(definition, StepOptions())
+
+    return decorate
+
+
+def build_task(
+    definition: StepDefinition[P, R], options: StepOptions
+) -> Task[P, Coroutine[Any, Any, R]]:
+    """Return the Prefect task for one use of a step."""
+
+    @functools.wraps(definition.function)
+    async def body(*args: P.args, **kwargs: P.kwargs) -> R:
+        return await _attempt(definition, options, args, kwargs)
+
+    if options.prepare is not None:
+        vars(body).pop("__wrapped__")  # Prefect would ask for the arguments that come later
+
+    async def may_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+        error = await state.aresult(raise_on_failure=False)
+        return should_retry(error, options.retry)
+
+    named = {"task_run_name": options.name} if options.name else {}
+    return Task(
+        body,
+        name=options.name or definition.function.__name__,
+        description=inspect.getdoc(definition.function),
+        cache_policy=NO_CACHE,  # a cached effect would be an effect that silently did not happen
+        persist_result=False,
+        retries=options.retry.attempts - 1,
+        retry_delay_seconds=options.retry.delays_s() or None,
+        retry_jitter_factor=options.retry.jitter or None,
+        retry_condition_fn=may_retry,
+        **named,  # type: ignore[arg-type]
+    )
+
+
+def should_retry(error: object, retry: Retry) -> bool:
+    """Return whether to try again: the error's class is one that ``retry.on`` names.
+
+    An unknown outcome is never tried again, and neither is an error that is not ours.
+    """
+    if not isinstance(error, SmartOpsError) or isinstance(error, UnknownOutcome):
+        return False
+    return any(cls.__name__ in retry.on for cls in type(error).__mro__)
+
+
+def current_record() -> StepRecord:
+    """Return the record of the step that is running; device commands are logged to it."""
+    record = _record.get()
+    if record is None:
+        raise RuntimeError("this is only known inside of a step")
+    return record
+
+
+async def _attempt(
+    definition: StepDefinition[P, R], options: StepOptions, args: Any, kwargs: Any
+) -> R:
+    info = current_run()
+    if info is None:
+        raise RuntimeError("a step runs as a Prefect task")
+    info = recording.explicit_run() or info
+    try:
+        arguments = await _arguments(definition, options, args, kwargs)
+    except BaseException as error:
+        _open_record(definition, options, info, {}).failed(error)
+        raise
+    record = _open_record(definition, options, info, arguments)
+    token = _record.set(record)
+    try:
+        output = await _in_time(definition, options, arguments)
+    except BaseException as error:
+        record.failed(error)
+        raise
+    else:
+        plain = as_json(output)
+        record.completed(plain)
+        get_run_logger().info("%s", summary(definition.kind, plain))
+        return output
+    finally:
+        _record.reset(token)
+
+
+async def _arguments(
+    definition: StepDefinition[P, R], options: StepOptions, args: Any, kwargs: Any
+) -> dict[str, Any]:
+    """Return the arguments by name, with saved connections loaded."""
+    if options.prepare is not None:
+        kwargs = {**kwargs, **options.prepare()}
+    signature = inspect.signature(definition.function)
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    hints = typing.get_type_hints(definition.function)
+    for name, value in bound.arguments.items():
+        hint = hints.get(name)
+        if isinstance(value, str) and inspect.isclass(hint) and issubclass(hint, Connection):
+            bound.arguments[name] = await load_connection(hint, value)
+    return dict(bound.arguments)
+
+
+def _open_record(
+    definition: StepDefinition[P, R],
+    options: StepOptions,
+    info: RunInfo,
+    arguments: Mapping[str, Any],
+) -> StepRecord:
+    context = TaskRunContext.get()
+    return StepRecord(
+        info,
+        step=options.name or (context.task_run.name if context else definition.kind),
+        kind=definition.kind,
+        effect=_effect(definition, options, arguments),
+        attempt=context.task_run.run_count if context else 1,
+        inputs=as_json(arguments),
+    )
+
+
+def _effect(
+    definition: StepDefinition[P, R], options: StepOptions, arguments: Mapping[str, Any]
+) -> Effect:
+    if options.effect is not None:
+        return options.effect
+    return definition.effect_of(arguments) if arguments else Effect.UNSAFE
+
+
+async def _in_time(
+    definition: StepDefinition[P, R], options: StepOptions, arguments: Mapping[str, Any]
+) -> R:
+    limit_s = options.timeout.total_seconds() if options.timeout else None
+    try:
+        async with asyncio.timeout(limit_s) as limit:
+            call: Any = definition.function
+            result: R = await call(**arguments)
+            return result
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        text = f"not done after {limit_s:g} s"
+        if _effect(definition, options, arguments) is Effect.UNSAFE:
+            raise UnknownOutcome(
+                f"{text}; its effect may or may not have happened",
+                hint="Look at what the step touches before the job is run again.",
+            ) from error
+        raise StepTimeout(text) from error
+
+
+def summary(kind: str, output: Any) -> str:
+    """Return an output in a few words, as its step kind says it."""
+    model = STEP_KINDS.get(kind, StepBase)
+    return model.summary(output)
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as JSON would hold it; a connection becomes its name."""
+    if isinstance(value, Connection):
+        return {"connection": value.connection_name}
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if hasattr(value, "as_json"):
+        return value.as_json()
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    return value

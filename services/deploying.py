@@ -56,16 +56,4 @@ def read_jobs(folder: str) -> dict[str, Any]:
     from smartops.jobs import loader  # noqa: PLC0415 - see above
 
     jobs = [loader.load(path) for path in loader.job_files(Path(folder))]
-    return {
-        job.name: {
-            "job": {
-                **job.model_dump(mode="json", exclude_unset=True),
-                "steps": [
-                    {"kind": step.kind, **step.model_dump(mode="json", exclude_unset=True)}
-                    for step in job.steps
-                ],
-            },
-            "description": job.description,
-        }
-        for job in jobs
-    }
+    return {job.name: {"job": job.document(), "description": job.description} for job in jobs}

@@ -227,7 +227,7 @@ async def _in_time(
 def summary(kind: str, output: Any) -> str:
     """Return an output in a few words, as its step kind says it."""
     model = STEP_KINDS.get(kind, StepBase)
-    return model.summary(output)
+    return model.brief(output)
 
 
 def as_json(value: Any) -> Any:

@@ -44,7 +44,6 @@ class Event:
         body = {key: _plain(redact.scrub(value)) for key, value in self.body.items()}
         return json.dumps(
             {key: value if key in UNCUT else _capped(value) for key, value in body.items()},
-            sort_keys=True,
             ensure_ascii=False,
             allow_nan=False,
         )

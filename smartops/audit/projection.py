@@ -40,7 +40,7 @@ def apply(connection: Connection, record: Record, host: str, pid: int) -> None:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _at(record: Record) -> datetime:

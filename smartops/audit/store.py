@@ -59,6 +59,16 @@ class Store:
             )
             return len(new)
 
+    def counts(self) -> dict[str, int]:
+        """Return how many rows each table has. Raises StoreUnavailable."""
+        with self.reading() as connection:
+            return {
+                table.name: connection.execute(
+                    sa.select(sa.func.count()).select_from(table)
+                ).scalar_one()
+                for table in models.metadata.sorted_tables
+            }
+
     def cursor(self, stream: UUID) -> int:
         """Return the number of the last record that the store has of a stream; 0 for none."""
         with self.reading() as connection:

@@ -19,15 +19,7 @@ def canonical_job(job: JobSpec) -> str:
 
     So a later version that adds an option keeps the revisions of the jobs that do not use it.
     """
-    return canonical_json(
-        {
-            **job.model_dump(mode="json", exclude_defaults=True),
-            "steps": [
-                {"kind": step.kind, **step.model_dump(mode="json", exclude_defaults=True)}
-                for step in job.steps
-            ],
-        }
-    )
+    return canonical_json(job.canonical())
 
 
 def revision_of(job: JobSpec) -> str:

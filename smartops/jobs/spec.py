@@ -77,6 +77,20 @@ class JobSpec(Strict):
         description="What to do. Steps run in parallel unless one needs another.",
     )
 
+    def document(self) -> dict[str, Any]:
+        """Return the job as the JSON object that it was written as: what was left out stays out."""
+        return self._dump(exclude_unset=True)
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the job without whatever is at its default, so that equal jobs are equal."""
+        return self._dump(exclude_defaults=True)
+
+    def _dump(self, **options: Any) -> dict[str, Any]:
+        steps = [
+            {"kind": step.kind, **step.model_dump(mode="json", **options)} for step in self.steps
+        ]
+        return {**self.model_dump(mode="json", **options), "steps": steps}
+
     def resolve_params(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return all parameters with their values; raise BadInput for a wrong or missing one."""
         if unknown := sorted(set(given) - set(self.params)):

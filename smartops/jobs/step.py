@@ -121,6 +121,14 @@ class StepBase(Strict):
         """Return what the step's output says, in a few words for a table or a log line."""
         return shorten(output)
 
+    @classmethod
+    def brief(cls, output: Any) -> str:
+        """Return the summary, or the start of an output that is not as the kind expects it."""
+        try:
+            return cls.summary(output)
+        except (LookupError, TypeError, AttributeError, ValueError):
+            return shorten(output)  # cut in the audit for its length, or from another version
+
     def own_fields(self) -> dict[str, Any]:
         """Return the fields that the kind adds, as they were given."""
         names = type(self).model_fields

@@ -1,0 +1,228 @@
+"""Runs, steps and device commands as they stand in the audit store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from smartops.audit import models
+from smartops.audit.store import Store
+from smartops.errors import BadInput
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run."""
+
+    run_id: UUID
+    job: str
+    kind: str
+    revision: str | None
+    flow: str
+    deployment: str | None
+    params: dict[str, Any]
+    state: str
+    message: str
+    started_at: datetime
+    ended_at: datetime | None
+
+    @property
+    def duration_s(self) -> float | None:
+        """How long it took, in seconds; None as long as it runs."""
+        return _seconds(self.started_at, self.ended_at)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the run as a JSON object."""
+        return {**_plain(asdict(self)), "duration_s": self.duration_s}
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One step of a run: its last attempt, and how many there were."""
+
+    id: str
+    kind: str
+    effect: str
+    state: str
+    attempts: int
+    started_at: datetime
+    ended_at: datetime | None
+    inputs: Any
+    output: Any
+    error_class: str | None
+    error: str | None
+
+    @property
+    def duration_s(self) -> float | None:
+        """How long the last attempt took, in seconds; None as long as it runs."""
+        return _seconds(self.started_at, self.ended_at)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the step as a JSON object."""
+        return {**_plain(asdict(self)), "duration_s": self.duration_s}
+
+
+@dataclass(frozen=True)
+class DeviceCommand:
+    """One write to a device."""
+
+    id: UUID
+    device: str
+    tag: str
+    unit: str
+    before: Any
+    requested: Any
+    after: Any
+    state: str
+    restored: bool
+    reason: str
+    requested_at: datetime
+    concluded_at: datetime | None
+
+
+@dataclass(frozen=True)
+class RunDetail:
+    """A run with all that happened in it."""
+
+    run: RunSummary
+    steps: tuple[StepResult, ...]
+    commands: tuple[DeviceCommand, ...]
+    events: int
+    """How many events of it are on record."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as one JSON object."""
+        return {
+            **self.run.as_json(),
+            "steps": [step.as_json() for step in self.steps],
+            "commands": [_plain(asdict(command)) for command in self.commands],
+            "events": self.events,
+        }
+
+
+def list_runs(
+    store: Store,
+    *,
+    job: str | None = None,
+    state: str | None = None,
+    since: datetime | None = None,
+    limit: int = 50,
+) -> list[RunSummary]:
+    """Return runs, the newest first. Raises StoreUnavailable."""
+    table = models.job_run
+    query = sa.select(table).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit)
+    if job is not None:
+        query = query.where(table.c.job == job)
+    if state is not None:
+        query = query.where(table.c.state == state)
+    if since is not None:
+        query = query.where(table.c.started_at >= since)
+    with store.reading() as connection:
+        return [_run(row) for row in connection.execute(query).mappings()]
+
+
+def get_run(store: Store, run_id: str) -> RunDetail:
+    """Return a run by its id or by the first part of it, at least 4 digits.
+
+    Raises BadInput when there is none, or more than one.
+    """
+    with store.reading() as connection:
+        row = _find(connection, run_id)
+        run = _run(row)
+        steps = models.step_run
+        attempts = connection.execute(
+            sa.select(steps).where(steps.c.run_id == run.run_id).order_by(steps.c.id)
+        ).mappings()
+        results = _steps(attempts.all())
+        commands = models.device_command
+        rows = connection.execute(
+            sa.select(commands).where(commands.c.run_id == run.run_id).order_by(commands.c.id)
+        ).mappings()
+        done = tuple(_command(row) for row in rows)
+        count = (
+            sa.select(sa.func.count())
+            .select_from(models.event)
+            .where(models.event.c.run_id == run.run_id)
+        )
+        events = connection.execute(count).scalar_one()
+    return RunDetail(run, results, done, events)
+
+
+def _find(connection: sa.Connection, run_id: str) -> sa.RowMapping:
+    digits = run_id.replace("-", "").lower()
+    if not 4 <= len(digits) <= 32 or any(digit not in "0123456789abcdef" for digit in digits):
+        raise BadInput(f"{run_id!r} is no run id; see `smartops run list`")
+    low, high = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+    table = models.job_run
+    query = sa.select(table).where(table.c.id.between(low, high)).limit(2)
+    rows = connection.execute(query).mappings().all()
+    if not rows:
+        raise BadInput(f"there is no run {run_id!r} on record; see `smartops run list`")
+    if len(rows) > 1:
+        raise BadInput(f"several runs begin with {run_id!r}; give more of the id")
+    return rows[0]
+
+
+def _run(row: sa.RowMapping) -> RunSummary:
+    names = ("job", "kind", "revision", "flow", "deployment", "state", "message")
+    return RunSummary(
+        run_id=row["id"],
+        params=json.loads(row["params"]),
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        **{name: row[name] for name in names},
+    )
+
+
+def _steps(attempts: Sequence[sa.RowMapping]) -> tuple[StepResult, ...]:
+    """Return one result a step, in the order in which they first started."""
+    last: dict[str, sa.RowMapping] = {}
+    count: dict[str, int] = {}
+    for row in attempts:
+        last[row["step"]] = row
+        count[row["step"]] = count.get(row["step"], 0) + (row["state"] != "skipped")
+    return tuple(
+        StepResult(
+            id=step,
+            attempts=count[step],
+            inputs=json.loads(row["inputs"]),
+            output=json.loads(row["output"]) if row["output"] else None,
+            **{name: row[name] for name in ("kind", "effect", "state", "started_at", "ended_at")},
+            error_class=row["error_class"],
+            error=row["error"],
+        )
+        for step, row in last.items()
+    )
+
+
+def _command(row: sa.RowMapping) -> DeviceCommand:
+    names = ("id", "device", "tag", "unit", "state", "restored", "reason")
+    return DeviceCommand(
+        before=json.loads(row["before_value"] or "null"),
+        requested=json.loads(row["requested_value"]),
+        after=json.loads(row["after_value"] or "null"),
+        requested_at=row["requested_at"],
+        concluded_at=row["concluded_at"],
+        **{name: row[name] for name in names},
+    )
+
+
+def _seconds(start: datetime, end: datetime | None) -> float | None:
+    return None if end is None else (end - start).total_seconds()
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with ids as text and times in ISO 8601."""
+    return {key: _plain_value(value) for key, value in values.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID) else value

@@ -1,0 +1,239 @@
+"""The whole system on one machine: Prefect's server, the plant, the recorder and the worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from services import processes
+from services.processes import Service, ServiceFailed, clean_environment, wait_until
+from smartops.audit import schema
+from smartops.audit.store import Store
+from smartops.errors import BadInput
+from smartops.plant.server import HOST, Addresses
+from smartops.settings import PROJECT_ROOT, Settings, get_settings
+
+PREFECT_PORT = 4200
+PLANT_PORTS = Addresses(5020, 5080, 5081)
+Say = Callable[[str], None]
+_STOP_ORDER = ("worker", "plant", "recorder", "prefect")
+
+
+def run_dir(settings: Settings) -> Path:
+    """Return the folder with the state of the running stack."""
+    return settings.home / "run"
+
+
+def log_dir(settings: Settings) -> Path:
+    """Return the folder with the services' logs."""
+    return settings.home / "logs"
+
+
+def prefect_environment(settings: Settings, api_url: str) -> dict[str, str]:
+    """Return Prefect's settings for the embedded server: its state is ours, the user's is not read.
+
+    No figures about use leave the machine.
+    """
+    home = settings.home / "prefect"
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
+        "PREFECT_API_URL": api_url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # Without these two, log lines are stored but do not reach a follower's WebSocket.
+        "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
+        "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "smartops",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+        "SMARTOPS_HOME": str(settings.home),
+    }
+
+
+@dataclass
+class Stack:
+    """The running services, and how to end them."""
+
+    settings: Settings
+    api_url: str
+    services: list[Service] = field(default_factory=list)
+    plant: Addresses | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment for everything that talks to this stack."""
+        return clean_environment(prefect_environment(self.settings, self.api_url))
+
+    @property
+    def ui_url(self) -> str:
+        """Where a person looks."""
+        return self.api_url.removesuffix("/api")
+
+    def save(self) -> None:
+        """Write down what runs, for `status` and `down`."""
+        state = {
+            "api_url": self.api_url,
+            "plant": vars(self.plant) if self.plant else None,
+            "services": [service.as_json() for service in self.services],
+        }
+        folder = run_dir(self.settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / "stack.json.new"
+        draft.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        draft.replace(folder / "stack.json")
+
+    def alive(self) -> bool:
+        """Whether all of its processes run."""
+        return bool(self.services) and all(service.process for service in self.services)
+
+    def stop(self) -> list[str]:
+        """End all processes, the worker first; return the names of those that ran."""
+        order = {name: index for index, name in enumerate(_STOP_ORDER)}
+        ordered = sorted(self.services, key=lambda service: order[service.name])
+        stopped = processes.stop_all(ordered)
+        (run_dir(self.settings) / "stack.json").unlink(missing_ok=True)
+        return stopped
+
+
+def find(settings: Settings | None = None) -> Stack | None:
+    """Return the stack that was started for this home folder, running or dead."""
+    settings = settings or get_settings()
+    try:
+        state: dict[str, Any] = json.loads((run_dir(settings) / "stack.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    services = [Service(**service) for service in state["services"]]
+    plant = Addresses(**state["plant"]) if state["plant"] else None
+    return Stack(settings, state["api_url"], services, plant)
+
+
+def up(say: Say, *, plant: bool = True, api_url: str | None = None) -> Stack:
+    """Start what does not run yet; return the stack.
+
+    With ``api_url`` a Prefect server of the user's is used in place of an own one. Raises BadInput
+    when another `up` is under way, StoreUnavailable, and ServiceFailed when a service does not
+    come up; then nothing is left running.
+    """
+    settings = get_settings()
+    run_dir(settings).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir(settings) / "up.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise BadInput(f"another `smartops up` is under way for {settings.home}") from None
+    try:
+        return _up(say, settings, plant=plant, api_url=api_url)
+    finally:
+        lock.release()
+
+
+def _up(say: Say, settings: Settings, *, plant: bool, api_url: str | None) -> Stack:
+    known = find(settings)
+    if known is not None and known.alive():
+        return known
+    if known is not None:
+        known.stop()
+    say("audit store: bringing its tables up to date")
+    store = Store(settings.store_url)
+    schema.migrate(store)
+    store.close()
+    stack = Stack(settings, api_url or f"http://{HOST}:{_free_port(PREFECT_PORT)}/api")
+    try:
+        _start_services(stack, say, plant=plant, own_server=api_url is None)
+    except BaseException:
+        stack.stop()
+        raise
+    return stack
+
+
+def _start_services(stack: Stack, say: Say, *, plant: bool, own_server: bool) -> None:
+    if own_server:
+        say(f"Prefect server: starting at {stack.ui_url}")
+        port = stack.api_url.removesuffix("/api").rsplit(":", 1)[1]
+        _start(stack, "prefect", ["prefect", "server", "start", "--host", HOST, "--port", port])
+    if plant:
+        ports = Addresses(*(_free_port(port) for port in vars(PLANT_PORTS).values()))
+        say(f"plant: Modbus on {ports.modbus_port}, orders {ports.orders_url}, HMI {ports.hmi_url}")
+        stack.plant = ports
+        flags = ["--modbus-port", str(ports.modbus_port), "--orders-port", str(ports.orders_port)]
+        flags += ["--hmi-port", str(ports.hmi_port)]
+        flags += ["--log", str(log_dir(stack.settings) / "plant-log.jsonl")]
+        _start(stack, "plant", ["smartops", "plant", *flags], address=ports.hmi_url)
+    _start(stack, "recorder", ["services.recorder"])
+    wait_until(lambda: answers(stack.api_url), stack.services, what="Prefect", limit_s=90)
+    say("worker: starting on work pool smartops")
+    worker = ["prefect", "worker", "start", "--pool", "smartops", "--type", "smartops"]
+    _start(stack, "worker", [*worker, "--name", f"{socket.gethostname()}-{os.getpid()}"])
+    _prepare(stack, say)
+    stack.save()
+
+
+def _start(stack: Stack, name: str, command: list[str], address: str = "") -> None:
+    log = log_dir(stack.settings) / f"{name}.log"
+    address = stack.ui_url if name == "prefect" else address
+    stack.services.append(
+        processes.start(name, command, env=stack.environment, log=log, address=address)
+    )
+    stack.save()
+
+
+def _prepare(stack: Stack, say: Say) -> None:
+    """Save the plant's connections and deploy what ships with the program."""
+    say("connections and deployments: `prefect deploy --all`")
+    if stack.plant is not None:
+        _call(stack, ["services.plant_blocks", *map(str, vars(stack.plant).values())])
+    _call(stack, ["prefect", "--no-prompt", "deploy", "--all"])
+
+
+def _call(stack: Stack, command: list[str]) -> None:
+    done = subprocess.run(  # noqa: S603 - our own commands
+        [sys.executable, "-m", *command],
+        env=stack.environment,
+        cwd=PROJECT_ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        log = log_dir(stack.settings) / "prepare.log"
+        log.write_text(done.stdout + done.stderr, encoding="utf-8")
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise ServiceFailed(
+            f"`{' '.join(command[:3])}` failed: {lines[-1].strip() if lines else 'no output'}",
+            hint=f"Its output is in {log}.",
+        )
+
+
+def _free_port(wanted: int) -> int:
+    """Return the wanted port if it is free, else one that the system gives."""
+    for port in (wanted, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ServiceFailed("this machine has no free port on its loopback interface")
+
+
+def answers(api_url: str) -> bool:
+    """Return whether a Prefect API answers at this URL."""
+    import httpx  # noqa: PLC0415 - not needed where a stack is only looked up
+
+    try:
+        return httpx.get(f"{api_url}/health", timeout=2, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,66 @@
+"""Puts the commands together, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+import typer
+from pydantic import ValidationError
+
+from smartops import redact
+from smartops.cli import audit, jobs, plant, runs, stack
+from smartops.errors import BadInput, PrefectUnavailable, SmartOpsError, StoreUnavailable
+
+DONE, FAILED, BAD_INPUT, NOT_REACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    name="smartops",
+    help="Automation jobs for operations and plant engineers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+stack.add_to(app)
+plant.add_to(app)
+app.add_typer(jobs.app, name="job")
+app.add_typer(runs.app, name="run")
+app.add_typer(audit.app, name="audit")
+
+
+def main() -> int:
+    """Run the command; return its exit code (see the interface's page for what they mean)."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        code = typer.main.get_command(app)(standalone_mode=False)
+    except click.exceptions.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        return _fail(error.format_message(), BAD_INPUT)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        return _fail(f"setting SMARTOPS_{name}: {first['msg']}", BAD_INPUT)
+    except SmartOpsError as error:
+        return _fail(error.one_line, exit_code(error))
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe has gone; there is nobody to tell
+        return DONE
+    return code if isinstance(code, int) else DONE
+
+
+def exit_code(error: SmartOpsError) -> int:
+    """Return the exit code that an error stands for."""
+    if isinstance(error, BadInput):
+        return BAD_INPUT
+    if isinstance(error, (StoreUnavailable, PrefectUnavailable)):
+        return NOT_REACHABLE
+    return FAILED
+
+
+def _fail(text: str, code: int) -> int:
+    sys.stderr.write(f"smartops: {redact.text(' '.join(text.split()))}\n")
+    return code

@@ -1,0 +1,48 @@
+"""``smartops plant``: the simulated plant in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smartops.cli.output import say
+
+_PORT = typer.Option(min=0, max=65535, help="0 takes a free one.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="plant")(plant)
+
+
+def plant(
+    seed: Annotated[int, typer.Option(help="Same seed, same course of the line.")] = 1,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="Something that is to go wrong; can be repeated.")
+    ] = None,
+    modbus_port: Annotated[int, _PORT] = 5020,
+    orders_port: Annotated[int, _PORT] = 5080,
+    hmi_port: Annotated[int, _PORT] = 5081,
+    log: Annotated[Path | None, typer.Option(help="Where to note what was done to it.")] = None,
+) -> None:
+    """Run the simulated bottling line until it is interrupted."""
+    from smartops.plant import Addresses, Plant  # noqa: PLC0415 - slow to import
+
+    ports = Addresses(modbus_port, orders_port, hmi_port)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        async with Plant(seed=seed, faults=fault or [], ports=ports, log_file=log) as running:
+            where = running.addresses
+            say(f"Modbus TCP 127.0.0.1:{where.modbus_port}, unit 1")
+            say(f"orders {where.orders_url}   HMI {where.hmi_url}   (Ctrl-C ends it)")
+            await stop.wait()
+
+    asyncio.run(run())

@@ -1,0 +1,158 @@
+"""``smartops run``: what happened, from the audit store; and the logs, from Prefect."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+from rich.text import Text
+
+from smartops.cli.connection import audit_store, use_prefect
+from smartops.cli.output import local_time, out, print_json, seconds, state_text, table
+from smartops.errors import BadInput
+from smartops.jobs.durations import parse_duration
+
+if TYPE_CHECKING:
+    from reports.runs import RunDetail, StepResult
+
+app = typer.Typer(help="Runs and their record.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+STATES = ("running", "completed", "failed", "needs_decision", "cancelled", "crashed")
+
+
+@app.command("list")
+def list_(
+    job: Annotated[str | None, typer.Option(help="Only runs of this job.")] = None,
+    state: Annotated[str | None, typer.Option(help=f"Only these: {', '.join(STATES)}.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only runs since then: a time (ISO 8601) or 2h, 7d.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the newest first.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, the newest first."""
+    from reports.runs import list_runs  # noqa: PLC0415 - slow to import
+
+    if state is not None and state not in STATES:
+        raise BadInput(f"unknown state {state!r}; known: {', '.join(STATES)}")
+    start = _since(since) if since else None
+    with audit_store() as store:
+        runs = list_runs(store, job=job, state=state, since=start, limit=limit)
+    if as_json:
+        print_json([run.as_json() for run in runs])
+        return
+    titles = ["run", "job", "state", "started", "took", "message"]
+    rows = [
+        (
+            str(run.run_id)[:8],
+            run.job,
+            state_text(run.state),
+            local_time(run.started_at),
+            seconds(run.duration_s),
+            run.message[:80],
+        )
+        for run in runs
+    ]
+    out.print(table(titles, rows) if rows else "no runs on record")
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="The run's id, or the first part of it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a run: its steps, what they read and wrote, and its device commands."""
+    from reports.runs import get_run  # noqa: PLC0415 - slow to import
+
+    with audit_store() as store:
+        detail = get_run(store, run)
+    if as_json:
+        print_json(detail.as_json())
+    else:
+        print_run(detail)
+
+
+@app.command()
+def logs(
+    run: Annotated[str, typer.Argument(help="The run's id, or the first part of it.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until the run has ended.")
+    ] = False,
+) -> None:
+    """Print a run's log lines."""
+    from reports.runs import get_run  # noqa: PLC0415 - slow to import
+
+    with audit_store() as store:
+        run_id = get_run(store, run).run.run_id
+    use_prefect()
+    asyncio.run(_print_logs(run_id, follow=follow))
+
+
+async def _print_logs(following: ModuleType, run_id: UUID, *, follow: bool) -> None:
+    if follow:
+        async for news in following.follow(run_id):
+            if news.what == "log":
+                out.print(Text(f"{local_time(news.at)}  {news.text}"))
+        return
+
+    for line in await following.past_logs(run_id):
+        out.print(Text(f"{local_time(line.at)}  {line.text}"))
+
+
+def print_run(detail: RunDetail) -> None:
+    """Print a run for a person."""
+    run = detail.run
+    out.print(Text.assemble((run.job, "bold"), "  ", state_text(run.state), f"  {run.run_id}"))
+    out.print(f"started {local_time(run.started_at)}, took {seconds(run.duration_s) or 'so far'}")
+    if run.message:
+        out.print(Text(run.message, style="red"))
+    out.print()
+    out.print(step_table(detail))
+
+
+def step_table(detail: RunDetail) -> object:
+    """Return the steps of a run as a table."""
+    titles = ["step", "kind", "state", "took", "tries", "what"]
+    rows = [
+        (
+            step.id,
+            step.kind,
+            state_text(step.state),
+            seconds(step.duration_s) if step.state != "skipped" else "",
+            step.attempts or "",
+            what_happened(step),
+        )
+        for step in detail.steps
+    ]
+    return table(titles, rows)
+
+
+def what_happened(step: StepResult) -> str:
+    """Return a step's output, or its error, in a few words."""
+    from smartops.jobs.kinds import load_kinds  # noqa: PLC0415 - loads plugins
+    from smartops.jobs.step import StepBase  # noqa: PLC0415
+
+    if step.error:
+        return step.error
+    if step.state != "completed":
+        return ""
+    return load_kinds().get(step.kind, StepBase).brief(step.output)
+
+
+def _since(text: str) -> datetime:
+    if re.fullmatch(r"[\d.]+(ms|s|m|h|d).*", text):
+        try:
+            length = parse_duration(text)
+        except ValueError as error:
+            raise BadInput(f"--since: {error}") from None
+        if isinstance(length, timedelta):
+            return datetime.now(UTC) - length
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInput(f"--since: {text!r} is neither a time (ISO 8601) nor 2h or 7d") from None
+    return found if found.tzinfo else found.astimezone()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks.connection import Connection
-from smartops.jobs.durations import Duration, parse_duration
+from smartops.jobs.durations import Duration, duration_field
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -58,8 +58,8 @@ class BrowserProfile(Connection):
     locale: str = Field(
         default="en-GB", title="Locale", description="Language and region that the site is told."
     )
-    timeout: Duration = Field(
-        default=parse_duration("10s"),
+    timeout: Duration = duration_field(
+        "10s",
         title="Timeout",
         description="How long one action may wait for the page, such as 10s.",
     )

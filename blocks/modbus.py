@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from blocks.connection import Connection
 from smartops.drivers import modbus
 from smartops.drivers.tags import Tag, check_unique
-from smartops.jobs.durations import Duration, parse_duration
+from smartops.jobs.durations import Duration, duration_field
 
 
 class ModbusDevice(Connection):
@@ -35,8 +35,8 @@ class ModbusDevice(Connection):
     unit: int = Field(
         default=1, ge=0, le=255, title="Unit", description="Unit id, also called slave address."
     )
-    timeout: Duration = Field(
-        default=parse_duration("3s"),
+    timeout: Duration = duration_field(
+        "3s",
         title="Timeout",
         description="How long to wait for an answer, such as 3s.",
     )

@@ -9,7 +9,7 @@ from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 from blocks.connection import Connection
 from smartops.drivers import rest
-from smartops.jobs.durations import Duration, parse_duration
+from smartops.jobs.durations import Duration, duration_field
 
 
 class HttpService(Connection):
@@ -44,8 +44,8 @@ class HttpService(Connection):
         title="Headers",
         description="Headers sent with every request, without credentials.",
     )
-    timeout: Duration = Field(
-        default=parse_duration("10s"),
+    timeout: Duration = duration_field(
+        "10s",
         title="Timeout",
         description="How long to wait for a connection or for more of an answer, such as 10s.",
     )

@@ -13,6 +13,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import Log
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.logging.clients import get_logs_subscriber
@@ -36,6 +37,8 @@ class News:
     """The state's name, or the log line."""
     id: UUID | None = None
     """Of a log line: Prefect's id for it."""
+    task_run: UUID | None = None
+    """The task run that it is about; None for the run as a whole."""
 
 
 async def follow(run_id: UUID) -> AsyncIterator[News]:
@@ -122,7 +125,8 @@ async def _events(run_id: UUID) -> AsyncIterator[News]:
             elif kind[1] == "task-run" and any(
                 related.id == f"prefect.flow-run.{run_id}" for related in event.related
             ):
-                yield News(event.occurred, "step", name, text)
+                task_run = UUID(event.resource.id.removeprefix("prefect.task-run."))
+                yield News(event.occurred, "step", name, text, task_run=task_run)
 
 
 async def past_logs(run_id: UUID) -> list[News]:
@@ -132,15 +136,17 @@ async def past_logs(run_id: UUID) -> list[News]:
     async with get_client() as client:
         while True:
             page = await client.read_logs(wanted, limit=_PAGE, offset=len(lines))
-            lines += [
-                News(line.timestamp, "log", line.name, line.message, line.id) for line in page
-            ]
+            lines += [_log_line(line) for line in page]
             if len(page) < _PAGE:
                 return lines
+
+
+def _log_line(line: Log) -> News:
+    return News(line.timestamp, "log", line.name, line.message, line.id, line.task_run_id)
 
 
 async def _logs(run_id: UUID) -> AsyncIterator[News]:
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
     async with get_logs_subscriber(filter=wanted) as subscriber:
         async for line in subscriber:
-            yield News(line.timestamp, "log", line.name, line.message, line.id)
+            yield _log_line(line)

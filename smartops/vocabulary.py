@@ -118,4 +118,7 @@ class Screenshot(Strict):
     )
 
 
-Action = Annotated[Goto | Fill | Click | Expect | Extract | Screenshot, Field(discriminator="do")]
+Action = Annotated[
+    Goto | Fill | Click | Expect | Extract | Screenshot,
+    Field(discriminator="do"),
+]

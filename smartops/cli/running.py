@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from smartops.jobs.spec import JobSpec
 
 _RECORD_LIMIT_S = 15.0
+_SAID_BY_STATES = ("Finished in state", "Beginning flow run")
+_WORKER_LOGS = ("prefect.flow_runs.worker", "prefect.workers")
 _OVER = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")
 
 
@@ -54,7 +56,7 @@ async def first_run(job: str, spec: JobSpec | None, running: Stack) -> int:
     """Start a run and follow it to its record; return 0 when it has completed, else 1."""
     say(f"job {job}: starting a run")
     run_id, started = await submit(job, spec, {})
-    say(f"run {run_id}: {running.ui_url}/runs/flow-run/{run_id}")
+    say(f"run {run_id}: {running.ui_url}/v2/runs/flow-run/{run_id}")
     await show_live(run_id, started)
     detail = await asyncio.to_thread(record_of, run_id)
     out.print()
@@ -122,12 +124,17 @@ class _Board:
         self._started: dict[str, float] = {}
         self._run = "Scheduled"
         self._spinner = Spinner("dots")
+        self._names: dict[UUID, str] = {}
 
     def take(self, news: News) -> Text | None:
         """Take a piece of news in; return the line to print for it, if any."""
         stamp = (news.at.astimezone().strftime("%H:%M:%S "), "dim")
+        if news.task_run is not None and news.what == "step":
+            self._names[news.task_run] = news.name
         if news.what == "log":
-            return Text.assemble(stamp, f"  {news.text}")
+            name = self._names.get(news.task_run, "") if news.task_run else ""
+            quiet = news.text.startswith(_SAID_BY_STATES) or news.name.startswith(_WORKER_LOGS)
+            return None if quiet else Text.assemble(stamp, f"{name:<12}   ", (news.text, "dim"))
         if news.what == "step":
             if news.text == "Pending":
                 return None  # Prefect names a step only when it starts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -89,7 +90,10 @@ def logs(
     with audit_store() as store:
         run_id = get_run(store, run).run.run_id
     use_prefect()
-    asyncio.run(_print_logs(run_id, follow=follow))
+    # Imported here: Prefect reads its settings when it is imported, and not in a loop.
+    from services import following  # noqa: PLC0415
+
+    asyncio.run(_print_logs(following, run_id, follow=follow))
 
 
 async def _print_logs(following: ModuleType, run_id: UUID, *, follow: bool) -> None:

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 _UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|d|h|m|s)")
@@ -51,3 +51,8 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["500ms", "5s", "1h30m"]}),
 ]
+
+
+def duration_field(default: str, **options: Any) -> Any:
+    """Return a pydantic field with a duration as its default, written alike in the schema."""
+    return Field(default=parse_duration(default), json_schema_extra={"default": default}, **options)

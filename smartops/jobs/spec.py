@@ -17,7 +17,10 @@ STEP_KINDS = load_kinds()
 if TYPE_CHECKING:
     StepSpec = StepBase
 else:
-    StepSpec = Annotated[Union[tuple(STEP_KINDS.values())], Field(discriminator="kind")]  # noqa: UP007
+    StepSpec = Annotated[
+        Union[tuple(STEP_KINDS.values())],  # noqa: UP007 - the members are known at run time only
+        Field(discriminator="kind"),
+    ]
 
 ParamName = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {

@@ -10,7 +10,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from smartops.errors import error_names
-from smartops.jobs.durations import Duration, parse_duration
+from smartops.jobs.durations import Duration, duration_field
 from smartops.vocabulary import ID_PATTERN, Effect, Strict
 
 StepId = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
@@ -33,8 +33,8 @@ class Retry(Strict):
         title="Attempts",
         description="How often to try, the first included.",
     )
-    delay: Duration = Field(
-        default=parse_duration("1s"),
+    delay: Duration = duration_field(
+        "1s",
         title="Delay",
         description="The wait before the second attempt.",
     )
@@ -45,8 +45,8 @@ class Retry(Strict):
         title="Backoff",
         description="Each further wait is this many times the one before; 1 keeps it constant.",
     )
-    max_delay: Duration = Field(
-        default=parse_duration("1m"), title="Longest delay", description="No wait is longer."
+    max_delay: Duration = duration_field(
+        "1m", title="Longest delay", description="No wait is longer."
     )
     jitter: float = Field(
         default=0.1,
@@ -97,8 +97,8 @@ class StepBase(Strict):
         "uses is needed without being named here.",
     )
     retry: Retry = Field(default_factory=Retry, title="Retry", description="When to try again.")
-    timeout: Duration = Field(
-        default=parse_duration("1m"),
+    timeout: Duration = duration_field(
+        "1m",
         title="Time limit",
         description="The longest that one attempt may take, such as 30s or 5m.",
     )

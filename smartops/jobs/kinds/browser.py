@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from smartops.jobs.kinds import register
 from smartops.jobs.step import StepBase, shorten
@@ -14,6 +14,8 @@ from smartops.vocabulary import Action
 @register
 class BrowserRun(StepBase):
     """Act on web pages in a real browser."""
+
+    model_config = ConfigDict(title="Browser")
 
     kind: Literal["browser.run"] = "browser.run"
     profile: str = Field(

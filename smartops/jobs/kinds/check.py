@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from smartops.jobs.kinds import register
 from smartops.jobs.step import StepBase
@@ -34,6 +34,8 @@ class Check(Strict):
 @register
 class Assert(StepBase):
     """Check values; every check that does not hold is named in the error."""
+
+    model_config = ConfigDict(title="Assert")
 
     kind: Literal["assert"] = "assert"
     checks: tuple[Check, ...] = Field(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from smartops.jobs.durations import Duration, parse_duration
+from smartops.jobs.durations import Duration, duration_field
 from smartops.jobs.kinds import register
 from smartops.jobs.step import StepBase
 
@@ -18,6 +18,8 @@ _DEVICE = Field(
 @register
 class ModbusRead(StepBase):
     """Read tags from a Modbus device."""
+
+    model_config = ConfigDict(title="Modbus read")
 
     kind: Literal["modbus.read"] = "modbus.read"
     device: str = _DEVICE
@@ -36,6 +38,8 @@ class ModbusRead(StepBase):
 class ModbusWrite(StepBase):
     """Write one tag of a Modbus device, and read it back."""
 
+    model_config = ConfigDict(title="Modbus write")
+
     kind: Literal["modbus.write"] = "modbus.write"
     device: str = _DEVICE
     tag: str = Field(min_length=1, title="Tag", description="Name from the device's tag map.")
@@ -48,8 +52,8 @@ class ModbusWrite(StepBase):
         title="Tolerance",
         description="How far the value read back may be off, in the tag's unit.",
     )
-    verify_within: Duration = Field(
-        default=parse_duration("2s"),
+    verify_within: Duration = duration_field(
+        "2s",
         title="Verify within",
         description="How long the device may take until the value can be read back.",
     )

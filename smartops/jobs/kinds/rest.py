@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from smartops.jobs.kinds import register
 from smartops.jobs.step import StepBase, shorten
@@ -15,6 +15,8 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 @register
 class RestRequest(StepBase):
     """Call a REST API."""
+
+    model_config = ConfigDict(title="REST request")
 
     kind: Literal["rest.request"] = "rest.request"
     service: str = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from smartops.jobs.durations import Duration
 from smartops.jobs.kinds import register
@@ -14,6 +14,8 @@ from smartops.jobs.step import StepBase
 @register
 class Wait(StepBase):
     """Wait for a while."""
+
+    model_config = ConfigDict(title="Wait")
 
     kind: Literal["wait"] = "wait"
     duration: Duration = Field(title="Duration", description="How long to wait, such as 5s.")

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+_TAGS = ("kind", "do")
 ID_PATTERN = r"^[a-z][a-z0-9_]*$"
 
 
@@ -14,6 +22,12 @@ class Strict(BaseModel):
     """Frozen, and refuses unknown keys: a setting that is accepted is enforced."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_serializer(mode="wrap")
+    def _keep_tag(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write what tells the members of a union apart, also where defaults are left out."""
+        tags = {name: getattr(self, name) for name in _TAGS if name in type(self).model_fields}
+        return {**tags, **handler(self)}
 
 
 class Effect(StrEnum):

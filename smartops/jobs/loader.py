@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from smartops.jobs.spec import STEP_KINDS, JobSpec
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _BIGGEST_FILE = 1_000_000
+_BOOL = "tag:yaml.org,2002:bool"
 _UNION_TAGS = frozenset(STEP_KINDS) | {"goto", "fill", "click", "expect", "extract", "screenshot"}
 
 
@@ -44,7 +46,15 @@ class JobFileProblems(JobFileError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, where plain YAML silently takes the last."""
+    """Safe YAML in which ``on`` is a word and a key cannot be given twice.
+
+    YAML 1.1 reads on, off, yes and no as true and false, and the last of two equal keys wins.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, regexp) for tag, regexp in resolvers if tag != _BOOL]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -56,6 +66,9 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
 
 
 def load(path: Path | str) -> JobSpec:
@@ -138,7 +151,7 @@ def _message(detail: Any) -> str:
                 f"unknown {given['discriminator'].strip(chr(39))} {given['tag']!r}; known: {known}"
             )
         case "union_tag_not_found":
-            return f"{detail['ctx']['discriminator']} is missing"
+            return f"{detail['ctx']['discriminator'].strip(chr(39))} is missing"
         case "string_pattern_mismatch":
             return f"{detail['input']!r} does not match {detail['ctx']['pattern']}"
         case "value_error":

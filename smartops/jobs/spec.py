@@ -82,17 +82,11 @@ class JobSpec(Strict):
 
     def document(self) -> dict[str, Any]:
         """Return the job as the JSON object that it was written as: what was left out stays out."""
-        return self._dump(exclude_unset=True)
+        return self.model_dump(mode="json", exclude_unset=True)
 
     def canonical(self) -> dict[str, Any]:
         """Return the job without whatever is at its default, so that equal jobs are equal."""
-        return self._dump(exclude_defaults=True)
-
-    def _dump(self, **options: Any) -> dict[str, Any]:
-        steps = [
-            {"kind": step.kind, **step.model_dump(mode="json", **options)} for step in self.steps
-        ]
-        return {**self.model_dump(mode="json", **options), "steps": steps}
+        return self.model_dump(mode="json", exclude_defaults=True)
 
     def resolve_params(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return all parameters with their values; raise BadInput for a wrong or missing one."""

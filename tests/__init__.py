@@ -1,0 +1,1 @@
+"""Unit, integration and acceptance tests, and the guards of the layout."""

@@ -1,0 +1,224 @@
+"""Real servers for the tests: the plant, MariaDB, and the whole stack with Prefect."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+# Nothing of the user's own Prefect or SmartOps may be seen, and this has to happen before the
+# first import of Prefect.
+for _name in [name for name in os.environ if name.startswith(("PREFECT_", "SMARTOPS_"))]:
+    if _name != "SMARTOPS_TEST_MYSQL_URL":
+        del os.environ[_name]
+_SESSION_HOME = Path(tempfile.mkdtemp(prefix="smartops-tests-"))
+os.environ["PREFECT_HOME"] = str(_SESSION_HOME / "own-prefect")
+os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
+os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
+os.environ["DO_NOT_TRACK"] = "1"
+
+import psutil  # noqa: E402
+import pymysql  # noqa: E402
+import pytest  # noqa: E402
+
+from services.stack import Stack  # noqa: E402
+from smartops.audit import schema  # noqa: E402
+from smartops.audit.store import Store  # noqa: E402
+from smartops.drivers.browser import find_executable  # noqa: E402
+from smartops.plant import Plant  # noqa: E402
+from smartops.settings import get_settings  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def needs(found: bool, what: str) -> None:
+    """Skip a test on a laptop without a server; fail it in CI, where all of them must be there."""
+    if not found:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{what} is missing, and in CI it must be there")
+        pytest.skip(f"{what} is not on this machine")
+
+
+def wait_for(condition: Callable[[], object], what: str, limit_s: float = 30.0) -> object:
+    """Wait until a condition gives something true, and return that."""
+    deadline = time.monotonic() + limit_s
+    while not (found := condition()):
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{what}: not within {limit_s} s")
+        time.sleep(0.02)
+    return found
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tidy() -> Iterator[None]:
+    """Remove the session's folder, and prove that no test left a process behind."""
+    yield
+    mine = psutil.Process()
+    left = [p for p in mine.children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    names = [" ".join(process.cmdline())[:200] for process in left]
+    for process in left:
+        process.kill()
+    shutil.rmtree(_SESSION_HOME, ignore_errors=True)
+    assert not names, f"processes left behind: {names}"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home folder of the test's own."""
+    monkeypatch.setenv("SMARTOPS_HOME", str(tmp_path / "home"))
+    get_settings.cache_clear()
+    yield tmp_path / "home"
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+async def plant(home: Path) -> AsyncIterator[Plant]:
+    """A plant in this process, on free ports."""
+    async with Plant(seed=7) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The browser on this machine."""
+    found = find_executable()
+    needs(found is not None, "Chromium")
+    assert found is not None
+    return found
+
+
+# --- databases --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[str]:
+    """The URL of a MySQL or MariaDB server, without a database name."""
+    given = os.environ.get("SMARTOPS_TEST_MYSQL_URL")
+    if given:
+        yield given.rstrip("/")
+        return
+    binary = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
+    needs(binary is not None, "MariaDB's server (apt-get install mariadb-server-core)")
+    folder = _SESSION_HOME / "mariadb"
+    subprocess.run(
+        [
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--datadir={folder}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            *(["--user=root"] if os.geteuid() == 0 else []),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    port = free_port()
+    with (_SESSION_HOME / "mariadb.log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                str(binary),
+                "--no-defaults",
+                f"--datadir={folder}",
+                f"--port={port}",
+                "--bind-address=127.0.0.1",
+                f"--socket={_SESSION_HOME / 'mariadb.sock'}",
+                f"--pid-file={_SESSION_HOME / 'mariadb.pid'}",
+                *(["--user=root"] if os.geteuid() == 0 else []),
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_for(lambda: _mysql_answers(port, server), "MariaDB's start")
+        yield f"mysql+pymysql://root@127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _mysql_answers(port: int, server: subprocess.Popen[bytes]) -> bool:
+    assert server.poll() is None, (_SESSION_HOME / "mariadb.log").read_text()
+    try:
+        pymysql.connect(host="127.0.0.1", port=port, user="root").close()
+    except pymysql.err.OperationalError:
+        return False
+    return True
+
+
+@pytest.fixture
+def mysql_url(mysql_server: str) -> Iterator[str]:
+    """The URL of an empty database of the test's own on a real server."""
+    import sqlalchemy as sa
+
+    name = f"smartops_{os.getpid()}_{time.monotonic_ns()}"
+    engine = sa.create_engine(f"{mysql_server}/", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield f"{mysql_server}/{name}"
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name}")
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)])
+def empty_store(request: pytest.FixtureRequest, home: Path) -> Iterator[Store]:
+    """A store without tables, on SQLite and on a real server."""
+    url = f"sqlite:///{home / 'audit.sqlite'}"
+    if request.param == "mysql":
+        url = request.getfixturevalue("mysql_url")
+    home.mkdir(parents=True, exist_ok=True)
+    store = Store(url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def store(empty_store: Store) -> Store:
+    """A store with its tables, on SQLite and on a real server."""
+    schema.migrate(empty_store)
+    return empty_store
+
+
+# --- the whole system -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def stack(chromium: Path) -> Iterator[Stack]:
+    """Prefect's server, a worker, the recorder and the plant, for the whole session."""
+    from services import stack as stacks
+
+    before = os.environ.get("SMARTOPS_HOME")
+    os.environ["SMARTOPS_HOME"] = str(_SESSION_HOME / "stack")
+    get_settings.cache_clear()
+    running = stacks.up(lambda _text: None)
+    if before is None:
+        del os.environ["SMARTOPS_HOME"]
+    else:
+        os.environ["SMARTOPS_HOME"] = before
+    get_settings.cache_clear()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def in_stack(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    """The stack, with this process pointed to it as a user's Python would be."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("SMARTOPS_HOME", str(stack.settings.home))
+    get_settings.cache_clear()
+    with temporary_settings({PREFECT_API_URL: stack.api_url}):
+        yield stack
+    get_settings.cache_clear()

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import math
+import struct
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from smartops.drivers.coalesce import MAX_WORDS, plan_reads
+from smartops.drivers.tags import Tag, load_tags
+from smartops.errors import BadInput
+
+
+def tag(**fields: Any) -> Tag:
+    return Tag.model_validate({"name": "t", "address": 0, **fields})
+
+
+def test_byte_orders() -> None:
+    """0x01020304 lies in the registers as each order says."""
+    value = 0x01020304
+    words = {
+        "ABCD": [0x0102, 0x0304],
+        "CDAB": [0x0304, 0x0102],
+        "BADC": [0x0201, 0x0403],
+        "DCBA": [0x0403, 0x0201],
+    }
+    for order, expected in words.items():
+        assert tag(kind="u32", order=order).encode(value) == expected
+        assert tag(kind="u32", order=order).decode(expected) == value
+
+
+INTEGERS = {"u16": (0, 2**16), "i16": (-(2**15), 2**15), "u32": (0, 2**32), "i32": (-(2**31), 2**31),
+            "u64": (0, 2**64), "i64": (-(2**63), 2**63)}  # fmt: skip
+
+
+@given(
+    st.sampled_from(sorted(INTEGERS)), st.sampled_from(["ABCD", "CDAB", "BADC", "DCBA"]), st.data()
+)
+def test_integers_survive(kind: str, order: str, data: st.DataObject) -> None:
+    """Every integer of every type comes back; the next one outside is refused."""
+    low, high = INTEGERS[kind]
+    made = tag(kind=kind, order=order)
+    value = data.draw(st.integers(low, high - 1))
+    assert made.decode(made.encode(value)) == value
+    for outside in (low - 1, high):
+        with pytest.raises(ValueError, match="does not fit"):
+            made.encode(outside)
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_f32_reads_as_its_shortest_decimal(value: float) -> None:
+    """The value read is the same 32-bit number, in the fewest digits."""
+    made = tag(kind="f32")
+    read = made.decode(made.encode(value))
+    assert isinstance(read, float)
+    assert struct.pack(">f", read) == struct.pack(">f", value)
+    assert len(repr(read)) <= len(repr(value))
+
+
+def test_no_number_is_no_value() -> None:
+    """NaN and infinity in the registers are an error, and cannot be written."""
+    made = tag(kind="f32")
+    for value in (math.nan, math.inf):
+        words = list(struct.unpack(">2H", struct.pack(">f", value)))
+        with pytest.raises(ValueError, match="no number"):
+            made.decode(words)
+        with pytest.raises(ValueError, match="no number"):
+            made.encode(value)
+
+
+def test_bits_count_from_the_lowest() -> None:
+    """Bit 0 of 0x0001 is set, and bit 8 is not: pymodbus's own order is the other way round."""
+    assert tag(kind="bool", bit=0).decode([0x0001]) is True
+    assert tag(kind="bool", bit=8).decode([0x0001]) is False
+    assert tag(kind="bool", bit=15).decode([0x8000]) is True
+
+
+def test_strings_and_scale() -> None:
+    """Padding is cut, what is too long is refused; a scaled value is rounded to what is held."""
+    text = tag(kind="string", length=3)
+    assert text.decode(text.encode("AB")) == "AB"
+    with pytest.raises(ValueError, match="longer"):
+        text.encode("ABCDEFG")
+    level = tag(kind="u16", scale=0.1)
+    assert level.decode([524]) == 52.4
+    assert level.encode(52.44) == [524]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"area": "coil", "kind": "u16"},
+        {"kind": "bool"},
+        {"kind": "u16", "bit": 3},
+        {"kind": "string"},
+        {"kind": "u16", "scale": 0},
+        {"kind": "u16", "min": 2, "max": 1},
+        {"area": "input", "allow_write": True},
+        {"kind": "bool", "bit": 1, "allow_write": True},
+        {"kind": "f64", "address": 65535},
+        {"kind": "u16", "colour": "red"},
+        {"name": "Tank Level"},
+    ],
+)
+def test_a_tag_that_makes_no_sense_is_refused(fields: dict[str, Any]) -> None:
+    """Contradictions are found when the map is loaded."""
+    with pytest.raises(ValidationError):
+        tag(**fields)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(9, "below"), (101, "above"), ("x", "no number"), (2.5, "whole")]
+)
+def test_write_limits(value: Any, said: str) -> None:
+    """A value outside of the limits, or of another kind, never leaves the program."""
+    made = tag(kind="u16", allow_write=True, min=10 if value != 2.5 else 0, max=100)
+    with pytest.raises(ValueError, match=said):
+        made.check_write(value)
+
+
+def test_writing_is_off_unless_allowed() -> None:
+    """The tag map has to say that a tag may be written."""
+    with pytest.raises(ValueError, match="allow_write"):
+        tag().check_write(1)
+
+
+def test_maps_from_yaml_and_csv(tmp_path: Path) -> None:
+    """Both give the same tags; a wrong cell names the tag."""
+    (tmp_path / "a.csv").write_text("name,area,address,kind,scale\nlevel,input,3,u16,0.1\n")
+    (tmp_path / "a.yaml").write_text(
+        "- {name: level, area: input, address: 3, kind: u16, scale: 0.1}"
+    )
+    assert load_tags(tmp_path / "a.csv") == load_tags(tmp_path / "a.yaml")
+    for name, text in [
+        ("b.csv", "name,address\nlevel,x\n"),
+        ("b.yaml", "- {name: a, address: 1}\n- {name: a, address: 2}"),
+        ("c.yaml", "just a text"),
+        ("d.yaml", "a: ["),
+    ]:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(BadInput, match=name):
+            load_tags(tmp_path / name)
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["u16", "f32", "u64"])), min_size=1),
+       st.integers(0, 20))  # fmt: skip
+def test_blocks_cover_every_tag_and_keep_the_limits(
+    rows: list[tuple[int, str]], max_gap: int
+) -> None:
+    """Each tag is wholly in one block; no block is too long; two neighbours could not be merged."""
+    tags = [tag(name=f"t{n}", address=a, kind=k) for n, (a, k) in enumerate(rows)]
+    blocks = plan_reads(tags, max_gap=max_gap)
+    assert sorted(t.name for b in blocks for t in b.tags) == sorted(t.name for t in tags)
+    for block in blocks:
+        assert 0 < block.count <= MAX_WORDS
+        for member in block.tags:
+            assert block.address <= member.address
+            assert member.address + member.words <= block.address + block.count
+    for left, right in pairwise(blocks):
+        gap = right.address - (left.address + left.count)
+        first = min(right.tags, key=lambda t: (t.address, t.words))
+        whole = max(left.address + left.count, first.address + first.words) - left.address
+        assert gap > max_gap or whole > MAX_WORDS

@@ -16,6 +16,7 @@ import psutil
 from smartops.errors import SmartOpsError
 
 GRACE_S = 15.0
+_started_here: list[subprocess.Popen[bytes]] = []
 
 
 class ServiceFailed(SmartOpsError):
@@ -70,6 +71,7 @@ def start(
             stderr=output,
             start_new_session=True,
         )
+    _started_here.append(popen)  # kept, so that the interpreter does not warn of leaving it alone
     created = psutil.Process(popen.pid).create_time()
     return Service(name, popen.pid, created, address, str(log))
 
@@ -111,6 +113,8 @@ def stop_all(services: Sequence[Service], *, grace_s: float = GRACE_S) -> list[s
         _signal(alive, "kill")
         psutil.wait_procs(alive, timeout=3)
         stopped.append(service.name)
+    for popen in _started_here:
+        popen.poll()
     return stopped
 
 

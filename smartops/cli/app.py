@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 
-import click
 import typer
 from pydantic import ValidationError
 
@@ -34,11 +33,9 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         code = typer.main.get_command(app)(standalone_mode=False)
-    except click.exceptions.Abort:
-        return INTERRUPTED
-    except click.ClickException as error:
-        return _fail(error.format_message(), BAD_INPUT)
-    except KeyboardInterrupt:
+    except typer.TyperException as error:
+        return _use(error)
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", INTERRUPTED)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -50,6 +47,15 @@ def main() -> int:
         sys.stderr.close()  # the reader of a pipe has gone; there is nobody to tell
         return DONE
     return code if isinstance(code, int) else DONE
+
+
+def _use(error: typer.TyperException) -> int:
+    """Say how the command was used wrongly; a command without arguments gets its help."""
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    if len(sys.argv) == 1 or "\n" in text:
+        sys.stderr.write(f"{text}\n")
+        return BAD_INPUT
+    return _fail(text, BAD_INPUT)
 
 
 def exit_code(error: SmartOpsError) -> int:

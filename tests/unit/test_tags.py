@@ -34,8 +34,11 @@ def test_byte_orders() -> None:
         assert tag(kind="u32", order=order).decode(expected) == value
 
 
-INTEGERS = {"u16": (0, 2**16), "i16": (-(2**15), 2**15), "u32": (0, 2**32), "i32": (-(2**31), 2**31),
-            "u64": (0, 2**64), "i64": (-(2**63), 2**63)}  # fmt: skip
+INTEGERS = {
+    f"{sign}{bits}": (0, 2**bits) if sign == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+    for sign in "ui"
+    for bits in (16, 32, 64)
+}
 
 
 @given(

@@ -1,0 +1,88 @@
+"""Ways to use the running system as its users do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.stack import Stack
+from tests.conftest import ROOT
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cli(stack: Stack, tmp_path: Path) -> Cli:
+    """The command, as a user of the running stack calls it."""
+
+    def call(
+        *arguments: str, env: dict[str, str] | None = None, limit_s: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        own["SMARTOPS_HOME"] = str(stack.settings.home)
+        return subprocess.run(
+            [sys.executable, "-m", "smartops", *arguments],
+            env={**own, **(env or {})},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            check=False,
+        )
+
+    return call
+
+
+class PlantControl:
+    """The stack's plant, over its control addresses."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def _call(self, path: str, method: str = "GET") -> Any:
+        request = urllib.request.Request(f"{self._url}/_plant/{path}", method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def log(self, what: str) -> list[dict[str, Any]]:
+        """Return what was done to the plant, of one sort."""
+        found: list[dict[str, Any]] = self._call(f"log?what={what}")
+        return found
+
+    def switch_on(self, fault: str) -> None:
+        """Switch a fault on."""
+        self._call(f"faults/{fault}", "PUT")
+
+    def all_well(self) -> None:
+        """Switch every fault off."""
+        for fault in self._call("faults")["on"]:
+            self._call(f"faults/{fault}", "DELETE")
+
+
+@pytest.fixture
+def plant_control(stack: Stack) -> Iterator[PlantControl]:
+    """The stack's plant; every fault is off afterwards."""
+    assert stack.plant is not None
+    control = PlantControl(stack.plant.orders_url)
+    yield control
+    control.all_well()
+
+
+def fenced(file: str, language: str, containing: str = "") -> str:
+    """Return the first code block of a language in a page that contains a text."""
+    from markdown_it import MarkdownIt
+
+    for token in MarkdownIt().parse((ROOT / file).read_text("utf-8")):
+        words = token.info.split()
+        if token.type == "fence" and words[:1] == [language] and containing in token.content:
+            return token.content
+    raise AssertionError(f"{file} has no {language} block with {containing!r}")

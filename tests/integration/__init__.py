@@ -1,0 +1,1 @@
+"""Parts of the core with a real server at the other end."""

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks.connection import Connection
-from smartops.jobs.durations import Duration, duration_field
+from smartops.durations import Duration, duration_field
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
-
     from smartops.drivers import browser
 
 
@@ -82,7 +80,7 @@ class BrowserProfile(Connection):
             timeout=self.timeout,
         )
 
-    def open(self) -> AbstractAsyncContextManager[Page]:
+    def open(self) -> AbstractAsyncContextManager[browser.Page]:
         """Give a page of a fresh browser for the length of an ``async with``."""
         from smartops.drivers import browser  # noqa: PLC0415 - Playwright is slow to import
 

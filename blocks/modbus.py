@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from blocks.connection import Connection
 from smartops.drivers import modbus
 from smartops.drivers.tags import Tag, check_unique
-from smartops.jobs.durations import Duration, duration_field
+from smartops.durations import Duration, duration_field
 
 
 class ModbusDevice(Connection):

@@ -9,7 +9,7 @@ from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 from blocks.connection import Connection
 from smartops.drivers import rest
-from smartops.jobs.durations import Duration, duration_field
+from smartops.durations import Duration, duration_field
 
 
 class HttpService(Connection):

@@ -9,6 +9,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from smartops.durations import Duration
+
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -50,18 +52,18 @@ class Settings(BaseSettings):
         description="The browser to use where a profile names none. Default: Chromium or Chrome "
         "found on the machine, else the one that `playwright install chromium` made.",
     )
-    lock_timeout: timedelta = Field(
+    lock_timeout: Duration = Field(
         default=timedelta(minutes=1),
-        description="How long a step waits for the thing that it touches (ISO 8601 or seconds).",
+        description="How long a step waits for the thing that it touches, such as 30s.",
     )
-    recorder_interval: timedelta = Field(
+    recorder_interval: Duration = Field(
         default=timedelta(milliseconds=250),
         description="How often the recorder looks for new journal records.",
     )
-    ship_at_run_end: timedelta = Field(
+    ship_at_run_end: Duration = Field(
         default=timedelta(seconds=2),
         description="How long a run may take at its end to bring its own records to the audit "
-        "store. What is not there by then, the recorder brings. 0 turns it off.",
+        "store. What is not there by then, the recorder brings. 0s turns it off.",
     )
 
     @property

@@ -9,10 +9,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 _TAGS = ("kind", "do")
 ID_PATTERN = r"^[a-z][a-z0-9_]*$"
@@ -28,6 +31,24 @@ class Strict(BaseModel):
         """Write what tells the members of a union apart, also where defaults are left out."""
         tags = {name: getattr(self, name) for name in _TAGS if name in type(self).model_fields}
         return {**tags, **handler(self)}
+
+
+class OneTabPerMember:
+    """Says ``anyOf`` for a union in the JSON Schema, where pydantic says ``oneOf``.
+
+    Prefect's form shows a tab for each member of both, but with ``oneOf`` it falls back to the
+    first tab whenever another one is chosen.
+    """
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Return the schema with its members under ``anyOf``."""
+        found = handler(schema)
+        if "oneOf" in found:
+            found["anyOf"] = found.pop("oneOf")
+            found.pop("discriminator", None)
+        return found
 
 
 class Effect(StrEnum):
@@ -72,7 +93,10 @@ class Goto(Strict):
 
     do: Literal["goto"] = "goto"
     path: str = Field(
-        min_length=1, title="Path", description="Path below the profile's base URL, such as /login."
+        default="/",
+        min_length=1,
+        title="Path",
+        description="Path below the profile's base URL, such as /login.",
     )
 
 
@@ -100,16 +124,28 @@ class Click(Strict):
 
     do: Literal["click"] = "click"
     target: Target = Field(title="Target", description="What to click.")
+    times: int = Field(
+        default=1, ge=1, le=3, title="Times", description="How often; 2 is a double click."
+    )
 
 
 class Expect(Strict):
-    """Wait until an element is there, with a text where one is given."""
+    """Wait until an element is there, or is gone, with a text where one is given."""
 
     do: Literal["expect"] = "expect"
-    target: Target = Field(title="Target", description="The element that must be visible.")
+    target: Target = Field(title="Target", description="Which element.")
+    visible: bool = Field(
+        default=True, title="Visible", description="Whether it must be visible, or must not be."
+    )
     contains: str | None = Field(
         default=None, title="Contains", description="A text that it must contain."
     )
+
+    @model_validator(mode="after")
+    def _text_is_visible(self) -> Expect:
+        if self.contains is not None and not self.visible:
+            raise ValueError("contains goes with visible")
+        return self
 
 
 class Extract(Strict):
@@ -118,7 +154,9 @@ class Extract(Strict):
     do: Literal["extract"] = "extract"
     target: Target = Field(title="Target", description="The element whose text to take.")
     output: OutputName = Field(
-        title="Output", description="Name of the output: steps.<id>.values.<output>."
+        default="text",
+        title="Output",
+        description="Name of the output: steps.<id>.values.<output>.",
     )
 
 
@@ -135,4 +173,5 @@ class Screenshot(Strict):
 Action = Annotated[
     Goto | Fill | Click | Expect | Extract | Screenshot,
     Field(discriminator="do"),
+    OneTabPerMember(),
 ]

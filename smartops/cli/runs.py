@@ -14,8 +14,8 @@ from rich.text import Text
 
 from smartops.cli.connection import audit_store, use_prefect
 from smartops.cli.output import local_time, out, print_json, seconds, state_text, table
+from smartops.durations import parse_duration
 from smartops.errors import BadInput
-from smartops.jobs.durations import parse_duration
 
 if TYPE_CHECKING:
     from reports.runs import RunDetail, StepResult

@@ -16,6 +16,7 @@ from playwright.async_api import Error as PlaywrightError
 from smartops import errors
 from smartops.settings import get_settings
 
+__all__ = ["Connection", "Page", "find_executable", "open_page"]
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _QUIET = (
     "--disable-background-networking",

@@ -99,7 +99,7 @@ class Actor:
                 await self._locate(action.target).fill(self._text_for(action))
             case Click():
                 self.visit.acted = True
-                await self._locate(action.target).click()
+                await self._locate(action.target).click(click_count=action.times)
             case Expect():
                 await self._expect(action)
             case Extract():
@@ -133,7 +133,9 @@ class Actor:
     async def _expect(self, action: Expect) -> None:
         locator = self._locate(action.target)
         limit = self._connection.timeout.total_seconds() * 1000
-        if action.contains is None:
+        if not action.visible:
+            await expect(locator).to_be_hidden(timeout=limit)
+        elif action.contains is None:
             await expect(locator).to_be_visible(timeout=limit)
         else:
             await expect(locator).to_contain_text(action.contains, timeout=limit)

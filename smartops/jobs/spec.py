@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 from smartops.errors import BadInput
 from smartops.jobs.kinds import load_kinds
 from smartops.jobs.step import StepBase
-from smartops.vocabulary import ID_PATTERN, Strict
+from smartops.vocabulary import ID_PATTERN, OneTabPerMember, Strict
 
 JOB_NAME_PATTERN = r"^[a-z0-9][a-z0-9-]*$"
 STEP_KINDS = load_kinds()
@@ -20,6 +20,7 @@ else:
     StepSpec = Annotated[
         Union[tuple(STEP_KINDS.values())],  # noqa: UP007 - the members are known at run time only
         Field(discriminator="kind"),
+        OneTabPerMember(),
     ]
 
 ParamName = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]

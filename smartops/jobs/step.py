@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, GetJsonSchemaHandler, field_validator
+from pydantic import Field, GetJsonSchemaHandler, JsonValue, field_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from smartops.durations import Duration, duration_field
 from smartops.errors import error_names
-from smartops.jobs.durations import Duration, duration_field
 from smartops.vocabulary import ID_PATTERN, Effect, Strict
 
 StepId = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
+
+
+def suggest(value: JsonValue) -> dict[str, JsonValue]:
+    """Return the schema extra that fills a field of the form without making it optional.
+
+    Prefect's form takes a step for the kind that has most of its keys, and forgets the tab that was
+    chosen when several have as many. So each kind needs a key of its own that the form fills in.
+    """
+    return {"default": value}
 
 
 def shorten(value: Any, width: int = 100) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from smartops.jobs.durations import Duration, format_duration, parse_duration
+from smartops.durations import Duration, format_duration, parse_duration
 
 duration = TypeAdapter(Duration)
 

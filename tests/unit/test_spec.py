@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -65,12 +66,13 @@ def test_parameters_are_typed() -> None:
         }
     )
     assert job.resolve_params({"n": 3}) == {"n": 3, "line": "l1", "x": 1}
-    for given_, said in [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({}, "needs a value for parameter 'n'"),
         ({"n": "3"}, "is not of type integer"),
         ({"n": True}, "is not of type integer"),
         ({"n": 1, "m": 2}, "has no parameter 'm'"),
-    ]:
+    ]
+    for given_, said in wrong:
         with pytest.raises(BadInput, match=said):
             job.resolve_params(given_)
 

@@ -56,4 +56,13 @@ def load_kinds() -> dict[str, type[StepBase]]:
         importlib.import_module(f"smartops.jobs.kinds.{name}")
     for name in plugin_modules():
         _import(name)
+    ordered = sorted(STEP_KINDS.items(), key=lambda item: _place(item[1]))
+    STEP_KINDS.clear()
+    STEP_KINDS.update(ordered)
     return STEP_KINDS
+
+
+def _place(kind: type[StepBase]) -> int:
+    """Return where a kind stands in lists and in the form, however the modules were imported."""
+    package, _, module = kind.__module__.rpartition(".")
+    return BUILT_IN.index(module) if package == __name__ else len(BUILT_IN)

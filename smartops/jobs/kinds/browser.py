@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from smartops.jobs.kinds import register
-from smartops.jobs.step import StepBase, shorten
+from smartops.jobs.step import StepBase, shorten, suggest
 from smartops.vocabulary import Action
 
 
@@ -22,7 +22,10 @@ class BrowserRun(StepBase):
         min_length=1, title="Profile", description="Name of the saved Browser Profile connection."
     )
     actions: tuple[Action, ...] = Field(
-        min_length=1, title="Actions", description="What to do, one after the other."
+        min_length=1,
+        title="Actions",
+        description="What to do, one after the other.",
+        json_schema_extra=suggest([]),
     )
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from smartops.jobs.kinds import register
-from smartops.jobs.step import StepBase
+from smartops.jobs.step import StepBase, suggest
 from smartops.vocabulary import Strict
 
 Scalar = bool | int | float | str | None
@@ -39,7 +39,10 @@ class Assert(StepBase):
 
     kind: Literal["assert"] = "assert"
     checks: tuple[Check, ...] = Field(
-        min_length=1, title="Checks", description="What must hold; all are looked at."
+        min_length=1,
+        title="Checks",
+        description="What must hold; all are looked at.",
+        json_schema_extra=suggest([]),
     )
 
     @classmethod

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from smartops.jobs.durations import Duration, duration_field
+from smartops.durations import Duration, duration_field
 from smartops.jobs.kinds import register
-from smartops.jobs.step import StepBase
+from smartops.jobs.step import StepBase, suggest
 
 _DEVICE = Field(
     title="Device", description="Name of the saved Modbus Device connection.", min_length=1
@@ -24,7 +24,10 @@ class ModbusRead(StepBase):
     kind: Literal["modbus.read"] = "modbus.read"
     device: str = _DEVICE
     tags: tuple[str, ...] = Field(
-        min_length=1, title="Tags", description="Names from the device's tag map."
+        min_length=1,
+        title="Tags",
+        description="Names from the device's tag map.",
+        json_schema_extra=suggest([]),
     )
 
     @classmethod

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from smartops.jobs.durations import Duration
+from smartops.durations import Duration
 from smartops.jobs.kinds import register
-from smartops.jobs.step import StepBase
+from smartops.jobs.step import StepBase, suggest
 
 
 @register
@@ -18,7 +18,11 @@ class Wait(StepBase):
     model_config = ConfigDict(title="Wait")
 
     kind: Literal["wait"] = "wait"
-    duration: Duration = Field(title="Duration", description="How long to wait, such as 5s.")
+    duration: Duration = Field(
+        title="Duration",
+        description="How long to wait, such as 5s.",
+        json_schema_extra=suggest("5s"),
+    )
 
     @classmethod
     def summary(cls, output: Any) -> str:

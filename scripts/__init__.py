@@ -1,0 +1,1 @@
+"""Tools for developers: the generated pages, the pictures."""

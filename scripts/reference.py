@@ -1,0 +1,149 @@
+"""Writes the generated pages of docs/reference from the code; with --check, compares them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from smartops import errors, vocabulary
+from smartops.drivers.tags import Tag
+from smartops.durations import format_duration
+from smartops.jobs.kinds.check import Check
+from smartops.jobs.spec import STEP_KINDS, JobSpec, Param
+from smartops.jobs.step import Retry, StepBase
+from smartops.settings import PROJECT_ROOT, Settings
+
+FOLDER = PROJECT_ROOT / "docs" / "reference"
+NOTE = "<!-- Written by `make docs` from the code. Do not edit. -->\n\n"
+
+
+def settings_page() -> str:
+    """Return the page of all settings."""
+    lines = [
+        "# Settings",
+        "",
+        "Read from the environment or from a file `.env` in the working folder. Besides these,",
+        "`PREFECT_API_URL` names the Prefect server to use; without it `smartops up` starts one.",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = field.default_factory and "`~/.local/share/smartops`"
+        if default is None:
+            default = _default(field.default)
+        lines.append(f"| `SMARTOPS_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines)
+
+
+def errors_page() -> str:
+    """Return the page of all errors."""
+    tree = (errors.__doc__ or "").split("::\n\n", 1)[1]
+    body = "\n".join(line.removeprefix("    ") for line in tree.splitlines())
+    return (
+        "# Errors\n\n"
+        "The class of an error says whether trying again can help. `retry: {on: [...]}` in a job\n"
+        "takes any of these names but `UnknownOutcome`: an effect that may have happened is never\n"
+        f"repeated blindly.\n\n```text\n{body.strip()}\n```"
+    )
+
+
+def language_page() -> str:
+    """Return the page of the job language."""
+    parts = [
+        "# The job language",
+        "A job is a YAML (or JSON) file. The same model is the form in the Prefect UI, the "
+        "parameter of the API, and `smartops.jobs.spec.JobSpec` in Python. Unknown keys are "
+        "refused. Durations are written `500ms`, `5s`, `2m` or `1h30m`.",
+        *_model("Job", JobSpec),
+        *_model("Parameter", Param),
+        "## What every step has",
+        *_fields(StepBase, StepBase.COMMON),
+        *_model("Retry", Retry),
+    ]
+    for kind, model in STEP_KINDS.items():
+        own = tuple(name for name in model.model_fields if name not in StepBase.COMMON)
+        parts += [f"## `{kind}`", (model.__doc__ or "").strip(), *_fields(model, own)]
+    parts += ["## Parts of steps", *_model("Check of an `assert`", Check, level=3)]
+    for name in ("Goto", "Fill", "Click", "Expect", "Extract", "Screenshot", "Target"):
+        parts += _model(f"{name} of a `browser.run`", getattr(vocabulary, name), level=3)
+    return "\n\n".join(parts)
+
+
+def tags_page() -> str:
+    """Return the page of the tag map."""
+    intro = (
+        "A device's tag map gives names to its registers and coils. It stands in a YAML file (a "
+        "list) or a CSV file (a header, a tag per line), or in the fields of the saved device."
+    )
+    return "\n\n".join(["# Tag maps", intro, *_fields(Tag, tuple(Tag.model_fields))])
+
+
+def _model(title: str, model: type[BaseModel], level: int = 2) -> list[str]:
+    doc = (model.__doc__ or "").strip()
+    return [f"{'#' * level} {title}", doc, *_fields(model, tuple(model.model_fields))]
+
+
+def _fields(model: type[BaseModel], names: tuple[str, ...]) -> Iterator[str]:
+    rows = ["| field | default | meaning |", "|---|---|---|"]
+    for name in names:
+        field = model.model_fields[name]
+        if name in {"kind", "do"} and field.default is not PydanticUndefined:
+            rows.append(f"| `{name}` | | always `{field.default}` |")
+            continue
+        if field.is_required():
+            default = "required" if name != "kind" else ""
+        elif field.default_factory is not None:
+            default = "see below" if name == "retry" else "empty"
+        else:
+            default = _default(field.default)
+        rows.append(f"| `{name}` | {default} | {field.description or 'which kind of step it is'} |")
+    yield "\n".join(rows)
+
+
+def _default(value: Any) -> str:
+    if value is None or value in ((), ""):
+        return "empty"
+    if isinstance(value, Path):
+        return f"`{value.relative_to(PROJECT_ROOT)}` in the project"
+    if hasattr(value, "total_seconds"):
+        return f"`{format_duration(value)}`"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{item}`" for item in value)
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "errors.md": errors_page,
+    "job-language.md": language_page,
+    "tag-maps.md": tags_page,
+}
+
+
+def main() -> int:
+    """Write the pages, or say which differ."""
+    stale: list[str] = []
+    for name, page in PAGES.items():
+        text = NOTE + page() + "\n"
+        file = FOLDER / name
+        if "--check" in sys.argv:
+            if not file.is_file() or file.read_text("utf-8") != text:
+                stale.append(name)
+        else:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    if stale:
+        sys.stderr.write(
+            f"docs/reference: {', '.join(stale)} differ from the code; run `make docs`\n"
+        )
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The guards: what must be true of the tree itself."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.utilities.importtools import import_object
+
+from blocks import BrowserProfile, HttpService, ModbusDevice
+from smartops.drivers.tags import load_tags
+from smartops.jobs import graph, loader
+from smartops.jobs.kinds import BUILT_IN
+from smartops.jobs.spec import STEP_KINDS
+from smartops.jobs.step import StepBase
+from tasks import catalogue
+from tests.conftest import ROOT
+
+PACKAGES = ("smartops", "blocks", "tasks", "flows", "services", "reports", "deployments")
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+OUR_FILES = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["name"])
+def test_every_entrypoint_loads(deployment: dict[str, str]) -> None:
+    """Dotted, importable, and a flow."""
+    assert ":" not in deployment["entrypoint"]
+    assert type(import_object(deployment["entrypoint"])).__name__ == "Flow"
+
+
+@pytest.mark.parametrize("file", loader.job_files(ROOT / "deployments/jobs"), ids=lambda f: f.stem)
+def test_every_job_file_compiles_and_is_deployed(file: Path) -> None:
+    """Valid, compiled, named like its file, and in prefect.yaml."""
+    job = loader.load(file)
+    graph.compile(job)
+    assert job.name == file.stem
+    assert job.description
+    assert job.name in [deployment["name"] for deployment in DEPLOYMENTS]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "deployments/tags").iterdir()), ids=lambda f: f.stem
+)
+def test_every_tag_map_loads(file: Path) -> None:
+    """Each shipped tag map is valid."""
+    assert load_tags(file)
+
+
+def test_the_core_imports_without_prefect() -> None:
+    """With Prefect blocked, every module of the core and of the reading side imports."""
+    files = [f for f in OUR_FILES if f.parts[len(ROOT.parts)] in {"smartops", "reports"}]
+    modules = [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for file in files
+        if not {"cli", "versions"} & set(file.parts) and file.name not in {"env.py", "__main__.py"}
+    ]
+    assert len(modules) > 30
+    code = "import sys; sys.modules['prefect'] = None\n" + "".join(f"import {m}\n" for m in modules)
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("file", OUR_FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_no_module_shadows_another(file: Path) -> None:
+    """No module at the top of a package has the name of one of Python's or an installed one."""
+    if file.parent == ROOT / file.parts[len(ROOT.parts)] and file.name != "__init__.py":
+        installed = set(packages_distributions()) - set(PACKAGES) - {"browser", "check", "wait"}
+        assert file.stem not in sys.stdlib_module_names | installed
+    if file.name == "__init__.py" and file.parent.parent == ROOT:
+        assert file.parent.name not in sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_top_level_package_says_what_it_is(package: str) -> None:
+    """One sentence as the docstring."""
+    text = (ROOT / package / "__init__.py").read_text()
+    docstring = re.match(r'"""(.+?)"""', text, re.DOTALL)
+    assert docstring is not None
+    assert docstring[1].strip().endswith(".")
+
+
+@pytest.mark.parametrize("kind", sorted(STEP_KINDS))
+def test_a_kinds_fields_are_its_steps_arguments(kind: str) -> None:
+    """What a job file may say is what the step takes: no field is accepted and then ignored."""
+    definition = catalogue.load()[kind]
+    fields = set(STEP_KINDS[kind].model_fields) - set(StepBase.COMMON)
+    assert fields == set(inspect.signature(definition.function).parameters)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_kind_is_one_file_per_layer(name: str) -> None:
+    """The same name in the language and in the tasks."""
+    assert (ROOT / "smartops/jobs/kinds" / f"{name}.py").is_file()
+    assert (ROOT / "tasks" / f"{name}.py").is_file()
+
+
+@pytest.mark.parametrize("file", OUR_FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_files_stay_readable(file: Path) -> None:
+    """No file above 400 lines, none without a docstring."""
+    text = file.read_text()
+    assert len(text.splitlines()) <= 400
+    assert text.startswith('"""')
+
+
+def test_no_file_names_a_registry_or_this_machine() -> None:
+    """No index address, no download address, no path of a developer's machine is committed."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    forbidden = re.compile(
+        r"--(extra-)?index-url|files\.python"
+        + r"hosted|//pypi\."
+        + r"|registry\.npm"
+        + r"js|\.whl\b"
+    )
+    for name in listed.stdout.split():
+        file = ROOT / name
+        if file.suffix not in {".png", ".ico"} and file.is_file():
+            assert not forbidden.search(file.read_text("utf-8")), name
+            assert str(ROOT) not in file.read_text("utf-8") or len(ROOT.parts) < 3, name
+
+
+@pytest.mark.parametrize("block", [BrowserProfile, HttpService, ModbusDevice])
+def test_secrets_of_connections_are_secrets(block: type) -> None:
+    """Every field whose name says secret is a SecretStr."""
+    for name, field in block.model_fields.items():  # type: ignore[attr-defined]
+        if re.search("password|token|secret|key", name):
+            assert "SecretStr" in str(field.annotation), name

@@ -18,8 +18,12 @@ logger = logging.getLogger(__name__)
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> None:
-    """Make sure that the work pool exists before `prefect deploy` looks for it."""
-    if ctx.api_url and Path(sys.argv[0]).stem in {"prefect", "__main__"} and "deploy" in sys.argv:
+    """Make sure that the work pool exists before `prefect deploy` looks for it.
+
+    With ``python -m prefect`` this runs before Python has put the module's name into ``sys.argv``.
+    """
+    program = Path(sys.argv[0]).stem
+    if ctx.api_url and program in {"prefect", "__main__", "-m"} and "deploy" in sys.argv:
         ensure_pool()
 
 

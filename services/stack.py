@@ -199,7 +199,7 @@ def _prepare(stack: Stack, say: Say) -> None:
 def _call(stack: Stack, command: list[str]) -> None:
     done = subprocess.run(  # noqa: S603 - our own commands
         [sys.executable, "-m", *command],
-        env=stack.environment,
+        env={**stack.environment, "COLUMNS": "500"},  # Prefect breaks its lines to this width
         cwd=PROJECT_ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -211,7 +211,7 @@ def _call(stack: Stack, command: list[str]) -> None:
         log.write_text(done.stdout + done.stderr, encoding="utf-8")
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise ServiceFailed(
-            f"`{' '.join(command[:3])}` failed: {lines[-1].strip() if lines else 'no output'}",
+            f"`{' '.join(command)}` failed: {lines[-1].strip() if lines else 'no output'}",
             hint=f"Its output is in {log}.",
         )
 

@@ -15,11 +15,15 @@ from typing import Any
 import psutil
 import pytest
 
-from services.stack import Stack
+from services import processes
+from services.processes import clean_environment, wait_until
+from services.stack import Stack, answers, prefect_environment
+from smartops.settings import Settings
 from tests.acceptance.conftest import Cli, PlantControl
 from tests.conftest import ROOT, free_port, wait_for
 
 pytestmark = pytest.mark.stack
+PREFECT = Path(sys.executable).with_name("prefect")
 ONE_STEP = "name: one-step\nsteps: [{id: s, kind: wait, duration: 1ms}]\n"
 
 
@@ -284,3 +288,34 @@ def test_the_work_pool_is_ours(stack: Stack) -> None:
     """The worker made the pool with our type, and Prefect's API knows it."""
     with urllib.request.urlopen(f"{stack.api_url}/work_pools/smartops", timeout=10) as answer:
         assert json.load(answer)["type"] == "smartops"
+
+
+@pytest.mark.parametrize(
+    "command", [[sys.executable, "-m", "prefect"], [str(PREFECT)]], ids=["-m", "script"]
+)
+def test_deploying_needs_nothing_but_an_api(tmp_path: Path, command: list[str]) -> None:
+    """A fresh Prefect server, no worker, no pool, no block: `prefect deploy --all` does it all."""
+    port = free_port()
+    api_url = f"http://127.0.0.1:{port}/api"
+    home = tmp_path / "home"
+    home.mkdir()
+    env = clean_environment(prefect_environment(Settings(home=home), api_url))
+    server = processes.start(
+        "prefect",
+        ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        env=env,
+        log=tmp_path / "server.log",
+    )
+    try:
+        wait_until(lambda: answers(api_url), [server], what="the server's start", limit_s=60)
+        subprocess.run(
+            [*command, "deploy", "--all"], env=env, cwd=ROOT, capture_output=True, check=True
+        )
+        request = urllib.request.Request(
+            f"{api_url}/deployments/filter", b"{}", {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            names = {deployment["name"] for deployment in json.load(answer)}
+        assert names == {"run-job", "line-check", "shift-report"}
+    finally:
+        processes.stop_all([server])

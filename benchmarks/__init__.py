@@ -1,0 +1,1 @@
+"""What we claim, re-runnable, each beside its peer in one run. ``make bench``."""

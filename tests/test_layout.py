@@ -120,7 +120,7 @@ def test_no_file_names_a_registry_or_this_machine() -> None:
     )
     for name in listed.stdout.split():
         file = ROOT / name
-        if file.suffix not in {".png", ".ico"} and file.is_file():
+        if file.suffix != ".png" and file.is_file() and file != Path(__file__):
             assert not forbidden.search(file.read_text("utf-8")), name
             assert str(ROOT) not in file.read_text("utf-8") or len(ROOT.parts) < 3, name
 

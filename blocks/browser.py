@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,7 @@ class BrowserProfile(Connection):
     )
     timeout: Duration = duration_field(
         "10s",
+        gt=timedelta(),
         title="Timeout",
         description="How long one action may wait for the page, such as 10s.",
     )

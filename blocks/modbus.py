@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -37,6 +38,7 @@ class ModbusDevice(Connection):
     )
     timeout: Duration = duration_field(
         "3s",
+        gt=timedelta(),
         title="Timeout",
         description="How long to wait for an answer, such as 3s.",
     )

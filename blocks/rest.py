@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from typing import Self
 
 from pydantic import Field, HttpUrl, SecretStr, model_validator
@@ -46,6 +47,7 @@ class HttpService(Connection):
     )
     timeout: Duration = duration_field(
         "10s",
+        gt=timedelta(),
         title="Timeout",
         description="How long to wait for a connection or for more of an answer, such as 10s.",
     )

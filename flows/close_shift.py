@@ -12,7 +12,7 @@ from tasks.modbus import read_tags
 from tasks.rest import request
 
 
-@flow(name="close-shift", persist_result=False)
+@flow(name="close-shift", persist_result=False, retries=0)
 @audited
 async def close_shift(line: str = "line-1") -> dict[str, Any]:
     """Read the line's counters and file them in the shift log."""

@@ -17,7 +17,6 @@ from smartops.jobs import graph
 from smartops.jobs.revision import canonical_job, revision_of
 from smartops.jobs.spec import JobSpec
 from smartops.jobs.step import StepBase
-from smartops.vocabulary import Effect
 from tasks import catalogue
 from tasks.run_context import current_run
 from tasks.step import as_json
@@ -36,7 +35,7 @@ def _run_name() -> str:
     return f"{name}-{str(context.flow_run.id)[:8]}"
 
 
-@flow(name="run-job", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+@flow(name="run-job", flow_run_name=_run_name, persist_result=False, retries=0)
 async def run_job(job: JobSpec, params: dict[str, Any] | None = None) -> dict[str, Any]:
     """Run a job: its steps in the order of what they need, in parallel where they can.
 
@@ -50,6 +49,7 @@ async def run_job(job: JobSpec, params: dict[str, Any] | None = None) -> dict[st
     foreign = current_run()
     if foreign is None:
         raise RuntimeError("run_job is a Prefect flow")
+    _refuse_repetition()
     info = RunInfo(
         id=foreign.id,
         job=job.name,
@@ -65,6 +65,17 @@ async def run_job(job: JobSpec, params: dict[str, Any] | None = None) -> dict[st
             return await _run(job, info, params or {})
     finally:
         await ship_own_records_async()
+
+
+def _refuse_repetition() -> None:
+    """Raise when this run has run before: Prefect's "retry" would make every effect again."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is not None and run.run_count > 1:
+        raise PermanentError(
+            "this run has run before, and running it again would repeat its effects",
+            hint="Start a new run of the job.",
+        )
 
 
 async def _run(job: JobSpec, info: RunInfo, given: dict[str, Any]) -> dict[str, Any]:
@@ -98,8 +109,9 @@ async def _run(job: JobSpec, info: RunInfo, given: dict[str, Any]) -> dict[str, 
         if outcome.state == "skipped":
             why = f"it needs {outcome.skipped_for}, which did not succeed"
             logger.warning("step %s was skipped: %s", step_id, why)
-            kind = plan.step(step_id).kind
-            recording.skip_step(info, step=step_id, kind=kind, effect=Effect.READ, why=why)
+            step = plan.step(step_id)
+            effect = catalogue.effect_if_skipped(step)
+            recording.skip_step(info, step=step_id, kind=step.kind, effect=effect, why=why)
     _judge(job, outcomes)
     return outputs
 

@@ -44,7 +44,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class StepResult:
-    """One step of a run: its last attempt, and how many there were."""
+    """One step of a run: how its last attempt ended, when its first began, how many there were."""
 
     id: str
     kind: str
@@ -60,7 +60,7 @@ class StepResult:
 
     @property
     def duration_s(self) -> float | None:
-        """How long the last attempt took, in seconds; None as long as it runs."""
+        """How long it took with all its attempts, in seconds; None as long as it runs."""
         return _seconds(self.started_at, self.ended_at)
 
     def as_json(self) -> dict[str, Any]:
@@ -157,7 +157,9 @@ def get_run(store: Store, run_id: str) -> RunDetail:
 def _find(connection: sa.Connection, run_id: str) -> sa.RowMapping:
     digits = run_id.replace("-", "").lower()
     if not 4 <= len(digits) <= 32 or any(digit not in "0123456789abcdef" for digit in digits):
-        raise BadInput(f"{run_id!r} is no run id; see `smartops run list`")
+        raise BadInput(
+            f"{run_id!r} is no run id: give at least 4 of its digits (`smartops run list`)"
+        )
     low, high = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
     table = models.job_run
     query = sa.select(table).where(table.c.id.between(low, high)).limit(2)
@@ -182,9 +184,11 @@ def _run(row: sa.RowMapping) -> RunSummary:
 
 def _steps(attempts: Sequence[sa.RowMapping]) -> tuple[StepResult, ...]:
     """Return one result a step, in the order in which they first started."""
+    first: dict[str, datetime] = {}
     last: dict[str, sa.RowMapping] = {}
     count: dict[str, int] = {}
     for row in attempts:
+        first.setdefault(row["step"], row["started_at"])
         last[row["step"]] = row
         count[row["step"]] = count.get(row["step"], 0) + (row["state"] != "skipped")
     return tuple(
@@ -193,7 +197,8 @@ def _steps(attempts: Sequence[sa.RowMapping]) -> tuple[StepResult, ...]:
             attempts=count[step],
             inputs=json.loads(row["inputs"]),
             output=json.loads(row["output"]) if row["output"] else None,
-            **{name: row[name] for name in ("kind", "effect", "state", "started_at", "ended_at")},
+            **{name: row[name] for name in ("kind", "effect", "state", "ended_at")},
+            started_at=first[step],
             error_class=row["error_class"],
             error=row["error"],
         )

@@ -58,7 +58,7 @@ def _packages() -> Finding:
 def _home() -> Finding:
     home = get_settings().home
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
-    ok = os.access(existing, os.W_OK)
+    ok = existing.is_dir() and os.access(existing, os.W_OK)
     return Finding("home folder", ok, str(home) if ok else "", f"Make {home} writable.")
 
 

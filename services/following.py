@@ -19,6 +19,8 @@ from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.logging.clients import get_logs_subscriber
 from websockets.exceptions import WebSocketException
 
+from smartops.errors import PrefectUnavailable
+
 logger = logging.getLogger(__name__)
 _POLL_S = 0.5
 _PAGE = 200
@@ -130,15 +132,23 @@ async def _events(run_id: UUID) -> AsyncIterator[News]:
 
 
 async def past_logs(run_id: UUID) -> list[News]:
-    """Return the log lines that Prefect has of a run, the oldest first."""
+    """Return the log lines that Prefect has of a run, the oldest first.
+
+    Raises PrefectUnavailable.
+    """
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
     lines: list[News] = []
-    async with get_client() as client:
-        while True:
-            page = await client.read_logs(wanted, limit=_PAGE, offset=len(lines))
-            lines += [_log_line(line) for line in page]
-            if len(page) < _PAGE:
-                return lines
+    try:
+        async with get_client() as client:
+            while True:
+                page = await client.read_logs(wanted, limit=_PAGE, offset=len(lines))
+                lines += [_log_line(line) for line in page]
+                if len(page) < _PAGE:
+                    return lines
+    except httpx.TransportError as error:
+        raise PrefectUnavailable(
+            f"Prefect's API does not answer ({type(error).__name__})", hint="Check PREFECT_API_URL."
+        ) from error
 
 
 def _log_line(line: Log) -> News:

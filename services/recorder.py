@@ -36,7 +36,7 @@ class Recorder:
         while not self._stop.wait(pause_s):
             pause_s = settings.recorder_interval.total_seconds()
             if not self.ship_once():
-                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2**self._away_since)
+                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2 ** min(self._away_since, 10))
         self.ship_once()
 
     def ship_once(self) -> bool:

@@ -141,6 +141,11 @@ def up(say: Say, *, plant: bool = True, api_url: str | None = None) -> Stack:
 def _up(say: Say, settings: Settings, *, plant: bool, api_url: str | None) -> Stack:
     known = find(settings)
     if known is not None and known.alive():
+        if api_url is not None and api_url != known.api_url:
+            raise BadInput(
+                f"a system with the Prefect server {known.api_url} is running for {settings.home}",
+                hint="End it with `smartops down` first.",
+            )
         return known
     if known is not None:
         known.stop()

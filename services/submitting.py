@@ -57,7 +57,13 @@ async def _find(client: PrefectClient, name: str) -> DeploymentResponse:
         if flows[deployment.flow_id] == FLOW:
             found.append(deployment)
     if not found:
+        known = ", ".join(sorted(await _jobs(client))) or "none"
         raise BadInput(
-            f"no job {name!r} is deployed", hint="Deploy what ships with `prefect deploy --all`."
+            f"no job {name!r} is deployed; there are: {known}",
+            hint="A flow written in Python is started with `prefect deployment run`.",
         )
     return found[0]
+
+
+async def _jobs(client: PrefectClient) -> list[str]:
+    return [d.name for d in await client.read_deployments() if "job" in d.parameters]

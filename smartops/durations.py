@@ -18,13 +18,20 @@ def parse_duration(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("a duration such as 5s, 2m or 1h30m is wanted")
     if isinstance(value, (int, float)):
-        return timedelta(seconds=value)
+        return _timedelta(value * 1000.0)
     if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         parts = _PART.findall(value)
-        return timedelta(milliseconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+        return _timedelta(sum(float(number) * _UNITS[unit] for number, unit in parts))
     if isinstance(value, str) and not value.strip().startswith(("P", "-P", "+P")):
         raise ValueError(f"{value!r} is no duration; write 500ms, 5s, 2m or 1h30m")
     return value
+
+
+def _timedelta(milliseconds: float) -> timedelta:
+    try:
+        return timedelta(milliseconds=milliseconds)
+    except (OverflowError, ValueError):
+        raise ValueError("a duration cannot be that long") from None
 
 
 def format_duration(value: timedelta) -> str:
@@ -38,16 +45,18 @@ def format_duration(value: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
-def _not_negative(value: timedelta) -> timedelta:
+def _sensible(value: timedelta) -> timedelta:
     if value < timedelta():
         raise ValueError("a duration cannot be negative")
+    if value > timedelta(days=366):
+        raise ValueError("a duration cannot be longer than a year")
     return value
 
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
-    AfterValidator(_not_negative),
+    AfterValidator(_sensible),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["500ms", "5s", "1h30m"]}),
 ]

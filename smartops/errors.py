@@ -27,6 +27,7 @@
     │   ├── ExpectationFailed     an answer, a page or a check is not what the job expects
     │   ├── MissingProgram        a program that a step needs is not installed
     │   ├── JournalUnavailable    the journal cannot take a record, so no effect may start
+    │   ├── RecordRefused         the audit store does not take a record as it is
     │   └── StoreUnavailable      the audit store cannot be reached or has another schema
     └── UnknownOutcome          an effect may or may not have happened: a person has to look
 """
@@ -150,6 +151,10 @@ class MissingProgram(PermanentError):
 
 class JournalUnavailable(PermanentError):
     """The journal cannot take a record, so no effect may start."""
+
+
+class RecordRefused(PermanentError):
+    """The audit store does not take a record as it is."""
 
 
 class StoreUnavailable(PermanentError):

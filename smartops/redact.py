@@ -20,6 +20,9 @@ _KEY = re.compile(
     r"(pass(word|wd|phrase)?|secret|token|api[-_]?key|authori[sz]ation|cookie|credential|private[-_]?key)",
     re.IGNORECASE,
 )
+_WORDS = r"pass(?:word|wd|phrase)?|secret|token|api[-_]?key|authori[sz]ation|cookie|credential|pin"
+_ENDS_SECRET = re.compile(rf"(?:{_WORDS})s?$", re.IGNORECASE)
+_IN_JSON = re.compile(rf'("[^"]*(?:{_WORDS})s?"\s*:\s*)(?:"[^"]*"?|\d+)', re.IGNORECASE)
 _SHAPES = (
     re.compile(r"(?i)(?<=://)([^/\s:@]+):([^/\s@]+)(?=@)"),
     re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"),
@@ -37,10 +40,17 @@ def register(secret: str | SecretStr | None) -> None:
             _known.update({value, quote(value, safe=""), quote_plus(value)})
 
 
-def text(value: str) -> str:
-    """Return the text with every known secret and every secret-like shape masked."""
+def known(value: str) -> str:
+    """Return the text with every registered secret masked, and nothing else changed."""
     for secret in sorted(_known, key=len, reverse=True):
         value = value.replace(secret, MASK)
+    return value
+
+
+def text(value: str) -> str:
+    """Return the text with every registered secret and every secret-like shape masked."""
+    value = known(value)
+    value = _IN_JSON.sub(rf'\1"{MASK}"', value)
     value = _SHAPES[0].sub(rf"\1:{MASK}", value)
     value = _SHAPES[1].sub(rf"\1 {MASK}", value)
     return _SHAPES[2].sub(MASK, value)
@@ -60,6 +70,9 @@ def scrub(value: Any) -> Any:
 
 
 def _scrub_item(key: str, item: Any) -> Any:
-    if _KEY.search(key) and isinstance(item, (str, bytes, SecretStr, SecretBytes)) and item:
+    if item is None or isinstance(item, bool):
+        return item
+    whole = (str, bytes, list, tuple, set, frozenset, Mapping, SecretStr, SecretBytes)
+    if (_KEY.search(key) and isinstance(item, whole) and item) or _ENDS_SECRET.search(key):
         return MASK
     return scrub(item)

@@ -53,10 +53,11 @@ class Settings(BaseSettings):
         "found on the machine, else the one that `playwright install chromium` made.",
     )
     lock_timeout: Duration = Field(
-        default=timedelta(minutes=1),
+        default=timedelta(seconds=30),
         description="How long a step waits for the thing that it touches, such as 30s.",
     )
     recorder_interval: Duration = Field(
+        gt=timedelta(),
         default=timedelta(milliseconds=250),
         description="How often the recorder looks for new journal records.",
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from blocks import BrowserProfile
-from smartops.errors import TransientError, UnknownOutcome
+from smartops.errors import ExpectationFailed, TransientError, UnknownOutcome
 from smartops.settings import get_settings
 from smartops.vocabulary import Action, Effect
 from tasks.step import current_record, step
@@ -25,11 +26,15 @@ async def act(profile: BrowserProfile, actions: Sequence[Action]) -> dict[str, A
 
     record = current_record()
     evidence = get_settings().evidence_dir / str(record.run_id) / str(record.id)
+    record.touched = False
     async with profile.open() as page:
         actor = Actor(page, profile.connection, evidence)
         try:
             visit = await actor.perform(actions)
-        except TransientError as error:
+        except asyncio.CancelledError:
+            record.touched = actor.visit.acted
+            raise
+        except (TransientError, ExpectationFailed) as error:
             if actor.visit.acted and record.effect is Effect.UNSAFE:
                 raise UnknownOutcome(
                     f"{error}; it had clicked before, so the page may have done something",

@@ -12,6 +12,7 @@ from smartops.errors import BadInput
 from smartops.jobs import templating
 from smartops.jobs.kinds import BUILT_IN, plugin_modules
 from smartops.jobs.step import StepBase
+from smartops.vocabulary import Effect
 from tasks.step import DEFINITIONS, StepDefinition, StepOptions, build_task
 
 
@@ -42,11 +43,22 @@ def task_for(step: StepBase, names: Callable[[], Mapping[str, Any]]) -> Task[[],
     return build_task(definition, options)
 
 
+def effect_if_skipped(step: StepBase) -> Effect:
+    """Return the effect that a step would have had; unsafe where only a run could have told."""
+    definition = load().get(step.kind)
+    if step.effect is not None or definition is None:
+        return step.effect or Effect.UNSAFE
+    try:
+        return definition.effect_of(step.own_fields())
+    except (AttributeError, LookupError):
+        return Effect.UNSAFE
+
+
 def rendered(step: StepBase, names: Mapping[str, Any]) -> dict[str, Any]:
     """Return the step's own fields with every expression evaluated, checked against its model."""
     own = set(step.own_fields())
     given = step.model_dump(include=own, exclude_unset=True)
-    if not any(templating.references(given)):
+    if not templating.has_expression(given):
         return step.own_fields()
     try:
         again = type(step).model_validate(

@@ -54,11 +54,14 @@ async def write_tag(
     Returns ``tag``, ``unit``, ``before``, ``requested``, ``after`` and ``state``. Raises
     WriteRefused, WriteMismatch, UnknownOutcome and the driver's other errors.
     """
+    record = current_record()
+    record.touched = False  # the record notes it when the command is about to be sent
     async with device.open() as client:
         command, result = await client.write(
             tag,
             value,
-            current_record(),
+            record,
+            repeatable=record.effect is not Effect.UNSAFE,
             tolerance=tolerance,
             verify_within=verify_within,
             restore_on_mismatch=restore_on_mismatch,

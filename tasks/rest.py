@@ -10,7 +10,7 @@ from prefect.context import TaskRunContext
 
 from blocks import HttpService
 from smartops.vocabulary import Effect
-from tasks.step import step
+from tasks.step import current_record, step
 
 _READING = frozenset({"GET", "HEAD"})
 _REPEATABLE = frozenset({"PUT", "DELETE"})
@@ -42,8 +42,10 @@ async def request(
     sent = dict(headers or {})
     if idempotency_key:
         sent["Idempotency-Key"] = _key_of_step()
-    inputs = {"method": method, "idempotency_key": idempotency_key}
+    record = current_record()
+    record.touched = False
     async with service.open() as client:
+        record.touched = True
         answer = await client.request(
             method,
             path,
@@ -51,7 +53,7 @@ async def request(
             headers=sent,
             body=body,
             expect_status=expect_status,
-            repeatable=_effect_of_request(inputs) is not Effect.UNSAFE,
+            repeatable=record.effect is not Effect.UNSAFE,
         )
     return {
         "status": answer.status,

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
+from uuid import UUID
 
 from prefect.context import FlowRunContext, TaskRunContext
 
 from smartops import redact
+from smartops.audit import recording
+from smartops.audit.events import RunState
 from smartops.audit.recording import RunInfo
+
+_END_STATES: dict[str, RunState] = {
+    "COMPLETED": "completed",
+    "CANCELLED": "cancelled",
+    "CRASHED": "crashed",
+}
 
 
 class _Redacting(logging.Filter):
@@ -46,3 +56,30 @@ def current_run() -> RunInfo | None:
         name = task_context.task.name
         return RunInfo(id=task_context.task_run.id, job=name, flow=name, kind="task")
     return None
+
+
+_followed: set[UUID] = set()
+
+
+def end_with_flow(info: RunInfo) -> None:
+    """Put the end of a flow that is not ``@audited`` on record, as its steps are."""
+    context = FlowRunContext.get()
+    if context is None or context.flow is None or info.id in _followed:
+        return
+    _followed.add(info.id)
+    flow = context.flow
+
+    def on_end(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - Prefect's names
+        if flow_run.id == info.id and info.id in _followed:
+            _followed.discard(info.id)
+            recording.end_run(
+                info, _END_STATES.get(state.type.value, "failed"), state.message or ""
+            )
+
+    for hooks in (
+        flow.on_completion_hooks,
+        flow.on_failure_hooks,
+        flow.on_cancellation_hooks,
+        flow.on_crashed_hooks,
+    ):
+        hooks.append(on_end)

@@ -19,13 +19,21 @@ from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
 from blocks.connection import Connection, load_connection
+from smartops import redact
 from smartops.audit import recording
 from smartops.audit.recording import RunInfo, StepRecord
-from smartops.errors import SmartOpsError, StepTimeout, UnknownOutcome
+from smartops.errors import (
+    BadAnswer,
+    ExpectationFailed,
+    SmartOpsError,
+    StepTimeout,
+    UnknownOutcome,
+    WriteMismatch,
+)
 from smartops.jobs.kinds import STEP_KINDS
 from smartops.jobs.step import Retry, StepBase
 from smartops.vocabulary import Effect
-from tasks.run_context import current_run, install_log_filter
+from tasks.run_context import current_run, end_with_flow, install_log_filter
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,17 +96,18 @@ def build_task(
     definition: StepDefinition[P, R], options: StepOptions
 ) -> Task[P, Coroutine[Any, Any, R]]:
     """Return the Prefect task for one use of a step."""
+    last_effect: list[Effect] = []
 
     @functools.wraps(definition.function)
     async def body(*args: P.args, **kwargs: P.kwargs) -> R:
-        return await _attempt(definition, options, args, kwargs)
+        return await _attempt(definition, options, args, kwargs, last_effect)
 
     if options.prepare is not None:
         vars(body).pop("__wrapped__")  # Prefect would ask for the arguments that come later
 
     async def may_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
         error = await state.aresult(raise_on_failure=False)
-        return should_retry(error, options.retry)
+        return should_retry(error, options.retry, last_effect[-1] if last_effect else Effect.UNSAFE)
 
     named = {"task_run_name": options.name} if options.name else {}
     return Task(
@@ -115,12 +124,19 @@ def build_task(
     )
 
 
-def should_retry(error: object, retry: Retry) -> bool:
+_AFTER_THE_EFFECT = (BadAnswer, ExpectationFailed, WriteMismatch)
+
+
+def should_retry(error: object, retry: Retry, effect: Effect) -> bool:
     """Return whether to try again: the error's class is one that ``retry.on`` names.
 
-    An unknown outcome is never tried again, and neither is an error that is not ours.
+    An unknown outcome is never tried again, and neither is an error that is not ours. An unsafe
+    step is not tried again either on an error that can come after its effect, whatever
+    ``retry.on`` says; the drivers raise the others only when nothing was done.
     """
     if not isinstance(error, SmartOpsError) or isinstance(error, UnknownOutcome):
+        return False
+    if effect is Effect.UNSAFE and isinstance(error, _AFTER_THE_EFFECT):
         return False
     return any(cls.__name__ in retry.on for cls in type(error).__mro__)
 
@@ -134,31 +150,39 @@ def current_record() -> StepRecord:
 
 
 async def _attempt(
-    definition: StepDefinition[P, R], options: StepOptions, args: Any, kwargs: Any
+    definition: StepDefinition[P, R],
+    options: StepOptions,
+    args: Any,
+    kwargs: Any,
+    last_effect: list[Effect],
 ) -> R:
-    info = current_run()
-    if info is None:
+    found = current_run()
+    if found is None:
         raise RuntimeError("a step runs as a Prefect task")
-    info = recording.explicit_run() or info
+    info = recording.explicit_run() or found
+    if info is found:
+        end_with_flow(info)
     try:
         arguments = await _arguments(definition, options, args, kwargs)
     except BaseException as error:
-        _open_record(definition, options, info, {}).failed(error)
+        record = _open_record(definition, options, info, {})
+        record.touched = False
+        record.failed(error)
         raise
     record = _open_record(definition, options, info, arguments)
+    last_effect[:] = [record.effect]
     token = _record.set(record)
     try:
-        output = await _in_time(definition, options, arguments)
+        output = await _in_time(definition, options, arguments, record)
+        plain = as_json(output)
+        record.completed(plain)
     except BaseException as error:
         record.failed(error)
         raise
-    else:
-        plain = as_json(output)
-        record.completed(plain)
-        get_run_logger().info("%s", summary(definition.kind, plain))
-        return output
     finally:
         _record.reset(token)
+    get_run_logger().info("%s", summary(definition.kind, plain))
+    return output
 
 
 async def _arguments(
@@ -204,7 +228,10 @@ def _effect(
 
 
 async def _in_time(
-    definition: StepDefinition[P, R], options: StepOptions, arguments: Mapping[str, Any]
+    definition: StepDefinition[P, R],
+    options: StepOptions,
+    arguments: Mapping[str, Any],
+    record: StepRecord,
 ) -> R:
     limit_s = options.timeout.total_seconds() if options.timeout else None
     try:
@@ -216,7 +243,7 @@ async def _in_time(
         if not limit.expired():
             raise
         text = f"not done after {limit_s:g} s"
-        if _effect(definition, options, arguments) is Effect.UNSAFE:
+        if record.may_have_happened:
             raise UnknownOutcome(
                 f"{text}; its effect may or may not have happened",
                 hint="Look at what the step touches before the job is run again.",
@@ -227,11 +254,18 @@ async def _in_time(
 def summary(kind: str, output: Any) -> str:
     """Return an output in a few words, as its step kind says it."""
     model = STEP_KINDS.get(kind, StepBase)
-    return model.brief(output)
+    return model.brief(redact.scrub(output))
 
 
 def as_json(value: Any) -> Any:
     """Return a value as JSON would hold it; a connection becomes its name."""
+    try:
+        return _as_json(value)
+    except RecursionError:
+        return "(deeper than a record goes)"
+
+
+def _as_json(value: Any) -> Any:
     if isinstance(value, Connection):
         return {"connection": value.connection_name}
     if isinstance(value, BaseModel):
@@ -239,7 +273,7 @@ def as_json(value: Any) -> Any:
     if hasattr(value, "as_json"):
         return value.as_json()
     if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
+        return {str(key): _as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [as_json(item) for item in value]
+        return [_as_json(item) for item in value]
     return value

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from pydantic import SecretBytes, SecretStr
 from uuid6 import uuid7
 
 from smartops import redact
@@ -26,6 +27,7 @@ RunState = Literal["running", "completed", "failed", "needs_decision", "cancelle
 StepState = Literal["running", "completed", "failed", "unknown_outcome", "skipped", "cancelled"]
 
 MAX_FIELD_BYTES = 65_536
+MAX_DEPTH = 50
 UNCUT = frozenset({"spec"})  # a cut job could not be rolled back to
 
 
@@ -40,32 +42,40 @@ class Event:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def body_text(self) -> str:
-        """Return the body as JSON text: secrets masked, long fields cut, odd values as text."""
-        body = {key: _plain(redact.scrub(value)) for key, value in self.body.items()}
-        return json.dumps(
-            {key: value if key in UNCUT else _capped(value) for key, value in body.items()},
-            ensure_ascii=False,
-            allow_nan=False,
-        )
+        """Return the body as JSON text. It never fails, whatever a step handed over.
+
+        Secrets are masked, long fields cut; what JSON or UTF-8 cannot hold becomes text.
+        """
+        body = {key: self._field(key, value) for key, value in self.body.items()}
+        text = json.dumps(body, ensure_ascii=False, allow_nan=False)
+        return text.encode("utf-8", "backslashreplace").decode()
+
+    @staticmethod
+    def _field(key: str, value: Any) -> Any:
+        if key in UNCUT:
+            return redact.known(value) if isinstance(value, str) else value
+        return _capped(redact.scrub(_plain(value)))
 
 
-def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold, whatever a step handed over."""
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return a value that JSON can hold."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return redact.text(str(value))
+    if isinstance(value, (dict, list, tuple, set, frozenset)) and depth >= MAX_DEPTH:
+        return "(deeper than the record goes)"
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item, depth + 1) for item in value]
+    return "********" if isinstance(value, (SecretStr, SecretBytes)) else str(value)
 
 
 def _capped(value: Any) -> Any:
     if isinstance(value, (str, dict, list)):
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        size = len(text.encode())
+        size = len(text.encode("utf-8", "backslashreplace"))
         if size > MAX_FIELD_BYTES:
             return {"truncated": True, "bytes": size, "head": text[:2000]}
     return value

@@ -64,11 +64,16 @@ def _run_started(connection: Connection, record: Record, body: Body) -> None:
         "pid": body["pid"],
     }
     table = models.job_run
-    again = connection.execute(sa.update(table).where(table.c.id == record.run_id).values(**values))
-    if again.rowcount == 0:
+    known = connection.execute(
+        sa.select(table.c.ended_at).where(table.c.id == record.run_id).with_for_update()
+    ).first()
+    if known is None:
         connection.execute(
             sa.insert(table).values(id=record.run_id, started_at=_at(record), **values)
         )
+    elif known.ended_at is not None and known.ended_at < _at(record):
+        # Begun again after its end. A start that arrives late from another process is none.
+        connection.execute(sa.update(table).where(table.c.id == record.run_id).values(**values))
 
 
 def _revision_seen(connection: Connection, record: Record, body: Body) -> None:

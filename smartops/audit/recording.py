@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from smartops import redact
 from smartops.audit.events import Event, RunState, StepState
 from smartops.audit.journal import get_journal
 from smartops.drivers.readings import Command, CommandResult
-from smartops.errors import SmartOpsError, UnknownOutcome
+from smartops.errors import JournalUnavailable, SmartOpsError, UnknownOutcome
 from smartops.vocabulary import Effect
 
 
@@ -39,7 +40,10 @@ class RunInfo:
 
 _explicit: ContextVar[RunInfo | None] = ContextVar("smartops_run", default=None)
 _started: dict[int, set[UUID]] = {}
+_undecided: set[UUID] = set()
+"""Runs with a step whose effect may have happened when the run was cancelled."""
 _guard = threading.Lock()
+logger = logging.getLogger(__name__)
 
 
 def _foreign_run() -> RunInfo | None:
@@ -87,12 +91,26 @@ def recorded_run(info: RunInfo) -> Iterator[RunInfo]:
     try:
         yield info
     except BaseException as error:
-        end_run(info, run_state(error), describe(error))
+        state = run_state(error)
+        if state == "cancelled" and info.id in _undecided:
+            state = "needs_decision"
+        with _only_logged():
+            end_run(info, state, describe(error))
         raise
     else:
         end_run(info, "completed")
     finally:
+        _undecided.discard(info.id)
         _explicit.reset(token)
+
+
+@contextmanager
+def _only_logged() -> Iterator[None]:
+    """Let a failure of the journal not hide the failure that is being recorded."""
+    try:
+        yield
+    except JournalUnavailable as error:
+        logger.error("a failure could not be put on record: %s", error.one_line)  # noqa: TRY400
 
 
 def run_state(error: BaseException) -> RunState:
@@ -118,6 +136,8 @@ class StepRecord:
         self.id = uuid7()
         self.run_id = info.id
         self.effect = effect
+        self.touched: bool | None = None
+        """Whether the effect was started; None when the step does not say."""
         start_run(info)
         self._append(
             "step.started",
@@ -132,28 +152,51 @@ class StepRecord:
         body["step_run_id"] = str(self.id)
         get_journal().append(Event(type, self.run_id, body))
 
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether harm was done if the step is broken off now and then done again."""
+        return self.effect is Effect.UNSAFE and self.touched is not False
+
     def completed(self, output: Any) -> None:
-        """Record that the attempt succeeded."""
-        self._append("step.ended", state="completed", output=output)
+        """Record that the attempt succeeded. Raises UnknownOutcome when the journal cannot."""
+        try:
+            self._append("step.ended", state="completed", output=output)
+        except JournalUnavailable as error:
+            if self.effect is Effect.READ:
+                raise
+            raise _unrecorded("the step was done", error) from error
 
     def failed(self, error: BaseException) -> None:
-        """Record how the attempt failed."""
-        self._append(
-            "step.ended",
-            state=step_state(error),
-            error_class=type(error).__name__,
-            error=describe(error),
-        )
+        """Record how the attempt failed. A failure of the journal is logged, and hides nothing."""
+        state = step_state(error)
+        if state == "cancelled" and self.may_have_happened:
+            state = "unknown_outcome"
+            _undecided.add(self.run_id)
+        with _only_logged():
+            self._append(
+                "step.ended",
+                state=state,
+                error_class=type(error).__name__,
+                error=describe(error),
+            )
 
     def intend(self, command: Command) -> str:
-        """Record a device command before it is sent; return its id."""
+        """Record a device command before it is sent; return its id. Raises JournalUnavailable."""
         command_id = str(uuid7())
         self._append("command.intended", command_id=command_id, **asdict(command))
+        self.touched = True
         return command_id
 
     def conclude(self, command_id: str, result: CommandResult) -> None:
-        """Record how a device command ended."""
-        self._append("command.concluded", command_id=command_id, **asdict(result))
+        """Record how a device command ended. Raises UnknownOutcome when the journal cannot."""
+        try:
+            self._append("command.concluded", command_id=command_id, **asdict(result))
+        except JournalUnavailable as error:
+            raise _unrecorded(f"the command was sent ({result.state})", error) from error
+
+
+def _unrecorded(what: str, error: JournalUnavailable) -> UnknownOutcome:
+    return UnknownOutcome(f"{what}, but that could not be put on record: {error}", hint=error.hint)
 
 
 def step_state(error: BaseException) -> StepState:

@@ -40,7 +40,10 @@ def _ship() -> None:
     try:
         store = Store(get_settings().store_url)
         try:
-            schema.migrate(store)
+            if store.url.get_backend_name() == "sqlite":
+                schema.migrate(
+                    store
+                )  # a server's tables are the recorder's and the command's to make
             shipping.ship_file(store, get_journal().path)
         finally:
             store.close()

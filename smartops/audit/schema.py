@@ -11,16 +11,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from smartops.audit.store import Store
-from smartops.errors import StoreUnavailable
+from smartops.errors import BadInput, StoreUnavailable
 from smartops.settings import get_settings
 
 _FOLDER = Path(__file__).with_name("migrations")
 _LOCK_NAME = "smartops_migrate"
-_LOCK_S = 60
+_LOCK_S = 20  # below the store's read timeout
 
 
 def expected_version() -> str:
@@ -44,7 +45,11 @@ def migrate(store: Store) -> bool:
     Raises StoreUnavailable, also for a store that a later version of the program has migrated.
     """
     if store.url.get_backend_name() == "sqlite" and store.url.database:
-        Path(store.url.database).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(store.url.database).parent
+        if folder == get_settings().home:
+            folder.mkdir(parents=True, exist_ok=True)
+        elif not folder.is_dir():
+            raise BadInput(f"SMARTOPS_DATABASE_URL: there is no folder {folder}")
     if current_version(store) == expected_version():
         return False
     with _alone(store) as connection:
@@ -74,18 +79,31 @@ def _config(connection: Connection) -> Config:
 @contextmanager
 def _alone(store: Store) -> Iterator[Connection]:
     """Give a connection while no other process migrates the same store."""
-    if store.url.get_backend_name() == "sqlite":
-        home = Path(store.url.database or get_settings().home / "memory")
-        with FileLock(f"{home}.migrate", timeout=_LOCK_S), store.engine.connect() as connection:
-            yield connection
-        return
-    with store.engine.connect() as holder, store.engine.connect() as connection:
-        taken = holder.execute(
-            sa.text("SELECT GET_LOCK(:name, :seconds)"), {"name": _LOCK_NAME, "seconds": _LOCK_S}
-        ).scalar()
-        if taken != 1:
-            raise StoreUnavailable(f"another process has been migrating for more than {_LOCK_S} s")
-        try:
-            yield connection
-        finally:
-            holder.execute(sa.text("SELECT RELEASE_LOCK(:name)"), {"name": _LOCK_NAME})
+    try:
+        if store.url.get_backend_name() == "sqlite":
+            home = Path(store.url.database or get_settings().home / "memory")
+            with FileLock(f"{home}.migrate", timeout=_LOCK_S), store.engine.connect() as alone:
+                yield alone
+        else:
+            with store.engine.connect() as holder, store.engine.connect() as connection:
+                yield from _with_server_lock(holder, connection)
+    except Timeout as error:
+        raise _busy() from error
+    except DBAPIError as error:
+        raise store.unavailable(error) from error
+
+
+def _with_server_lock(holder: Connection, connection: Connection) -> Iterator[Connection]:
+    taken = holder.execute(
+        sa.text("SELECT GET_LOCK(:name, :seconds)"), {"name": _LOCK_NAME, "seconds": _LOCK_S}
+    ).scalar()
+    if taken != 1:
+        raise _busy()
+    try:
+        yield connection
+    finally:
+        holder.execute(sa.text("SELECT RELEASE_LOCK(:name)"), {"name": _LOCK_NAME})
+
+
+def _busy() -> StoreUnavailable:
+    return StoreUnavailable(f"another process has been migrating for more than {_LOCK_S} s")

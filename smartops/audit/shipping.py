@@ -9,6 +9,7 @@ from pathlib import Path
 from smartops.audit import journal
 from smartops.audit.journal import JournalReader
 from smartops.audit.store import Store
+from smartops.errors import RecordRefused
 
 logger = logging.getLogger(__name__)
 BATCH = 500
@@ -19,7 +20,21 @@ def ship_all(store: Store, folder: Path) -> int:
 
     Journals of dead writers that are wholly in the store are deleted. Raises StoreUnavailable.
     """
-    return sum(ship_file(store, path) for path in journal.journal_files(folder))
+    return sum(_ship_or_report(store, path) for path in journal.journal_files(folder))
+
+
+_reported: set[Path] = set()
+
+
+def _ship_or_report(store: Store, path: Path) -> int:
+    """Ship one journal. One that cannot be read or is refused must not hold up the others."""
+    try:
+        return ship_file(store, path)
+    except (sqlite3.DatabaseError, RecordRefused) as error:
+        if path not in _reported:
+            logger.error("journal %s cannot be shipped and stays: %s", path, error)  # noqa: TRY400
+            _reported.add(path)
+        return 0
 
 
 def ship_file(store: Store, path: Path) -> int:
@@ -55,7 +70,7 @@ def lag(store: Store, folder: Path) -> int:
     for path in journal.journal_files(folder):
         try:
             reader = JournalReader(path)
-        except sqlite3.OperationalError:
+        except sqlite3.DatabaseError:
             continue
         try:
             if reader.stream is not None:

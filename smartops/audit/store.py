@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from smartops import redact
 from smartops.audit import models, projection
 from smartops.audit.journal import Record
-from smartops.errors import BadInput, StoreUnavailable
+from smartops.errors import BadInput, RecordRefused, StoreUnavailable
 
 _TIMEOUT_S = 10
 _SERVERS = ("mysql", "mariadb")
@@ -77,7 +77,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that writes. Raises StoreUnavailable."""
+        """Give a connection in a writing transaction. Raises StoreUnavailable, RecordRefused."""
         with self._connection("BEGIN IMMEDIATE") as connection, connection.begin():
             yield connection
 
@@ -96,10 +96,15 @@ class Store:
         try:
             with self.engine.connect() as connection:
                 yield connection.execution_options(sqlite_begin=sqlite_begin)
-        except (exc.OperationalError, exc.InterfaceError, exc.ProgrammingError) as error:
-            raise self._unavailable(error) from error
+        except (exc.IntegrityError, exc.DataError) as error:
+            raise RecordRefused(
+                f"the audit store {self.shown_url} refuses a record: {redact.text(str(error.orig))}"
+            ) from error
+        except exc.DBAPIError as error:
+            raise self.unavailable(error) from error
 
-    def _unavailable(self, error: exc.DBAPIError) -> StoreUnavailable:
+    def unavailable(self, error: exc.DBAPIError) -> StoreUnavailable:
+        """Return a database's error as ours: where, why, what to do, and no password."""
         text = redact.text(str(error.orig))
         if _no_such_table(error):
             return StoreUnavailable(
@@ -146,6 +151,8 @@ def _parse(url: str) -> URL:
             f"SMARTOPS_DATABASE_URL names {parsed.get_backend_name()}; "
             "the audit store runs on MySQL, MariaDB and SQLite"
         )
+    if "password" in parsed.query:
+        raise BadInput("SMARTOPS_DATABASE_URL: write the password as user:password@host")
     if parsed.get_backend_name() in _SERVERS and parsed.get_driver_name() != "pymysql":
         parsed = parsed.set(drivername=f"{parsed.get_backend_name()}+pymysql")
     return parsed

@@ -40,22 +40,25 @@ def main() -> int:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
-        return _fail(f"setting SMARTOPS_{name}: {first['msg']}", BAD_INPUT)
+        said = first["msg"].removeprefix("Value error, ")
+        return _fail(f"setting SMARTOPS_{name}: {said}", BAD_INPUT)
     except SmartOpsError as error:
         return _fail(error.one_line, exit_code(error))
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has gone; there is nobody to tell
         return DONE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}. Check SMARTOPS_HOME.", BAD_INPUT)
+    if code == INTERRUPTED:
+        return _fail("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else DONE
 
 
 def _use(error: typer.TyperException) -> int:
     """Say how the command was used wrongly; a command without arguments gets its help."""
     text = error.format_message() if hasattr(error, "format_message") else str(error)
-    if len(sys.argv) == 1 or "\n" in text:
-        sys.stderr.write(f"{text}\n")
-        return BAD_INPUT
-    return _fail(text, BAD_INPUT)
+    return _fail(text, BAD_INPUT) if text else BAD_INPUT
 
 
 def exit_code(error: SmartOpsError) -> int:

@@ -59,6 +59,11 @@ def seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} s"
 
 
+def first_line(text: str) -> str:
+    """Return the first line of a log text: a traceback belongs into the log, not on a terminal."""
+    return text.strip().split("\n", 1)[0]
+
+
 def local_time(value: datetime) -> str:
     """Return a time in this machine's zone, with its name."""
     return value.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

@@ -17,7 +17,7 @@ from reports.runs import RunDetail, get_run
 from services.following import News, follow
 from services.submitting import submit
 from smartops.cli.connection import audit_store
-from smartops.cli.output import err, out, print_json, say, state_text
+from smartops.cli.output import err, first_line, out, print_json, say, state_text
 from smartops.cli.runs import print_run
 from smartops.errors import BadInput, StoreUnavailable
 from smartops.jobs import graph
@@ -43,6 +43,7 @@ async def run_and_report(
         else:
             sys.stdout.write(f"{run_id}\n")
         return 0
+    say(f"run {run_id} is started; it goes on if you interrupt this")
     await show_live(run_id, started)
     detail = await asyncio.to_thread(record_of, run_id)
     if as_json:
@@ -134,7 +135,11 @@ class _Board:
         if news.what == "log":
             name = self._names.get(news.task_run, "") if news.task_run else ""
             quiet = news.text.startswith(_SAID_BY_STATES) or news.name.startswith(_WORKER_LOGS)
-            return None if quiet else Text.assemble(stamp, f"{name:<12}   ", (news.text, "dim"))
+            return (
+                None
+                if quiet
+                else Text.assemble(stamp, f"{name:<12}   ", (first_line(news.text), "dim"))
+            )
         if news.what == "step":
             if news.text == "Pending":
                 return None  # Prefect names a step only when it starts

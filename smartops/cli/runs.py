@@ -13,9 +13,10 @@ import typer
 from rich.text import Text
 
 from smartops.cli.connection import audit_store, use_prefect
-from smartops.cli.output import local_time, out, print_json, seconds, state_text, table
+from smartops.cli.output import first_line, local_time, out, print_json, seconds, state_text, table
 from smartops.durations import parse_duration
 from smartops.errors import BadInput
+from smartops.jobs.step import shorten
 
 if TYPE_CHECKING:
     from reports.runs import RunDetail, StepResult
@@ -54,7 +55,7 @@ def list_(
             state_text(run.state),
             local_time(run.started_at),
             seconds(run.duration_s),
-            run.message[:80],
+            shorten(run.message, 80),
         )
         for run in runs
     ]
@@ -83,8 +84,11 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on until the run has ended.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Print a run's log lines."""
+    """Print a run's log lines; --json gives them whole, with their tracebacks."""
+    if follow and as_json:
+        raise BadInput("--follow and --json do not go together")
     from reports.runs import get_run  # noqa: PLC0415 - slow to import
 
     with audit_store() as store:
@@ -93,18 +97,22 @@ def logs(
     # Imported here: Prefect reads its settings when it is imported, and not in a loop.
     from services import following  # noqa: PLC0415
 
-    asyncio.run(_print_logs(following, run_id, follow=follow))
+    if as_json:
+        lines = asyncio.run(following.past_logs(run_id))
+        print_json([{"at": line.at.isoformat(), "text": line.text} for line in lines])
+    else:
+        asyncio.run(_print_logs(following, run_id, follow=follow))
 
 
 async def _print_logs(following: ModuleType, run_id: UUID, *, follow: bool) -> None:
     if follow:
         async for news in following.follow(run_id):
             if news.what == "log":
-                out.print(Text(f"{local_time(news.at)}  {news.text}"))
+                out.print(Text(f"{local_time(news.at)}  {first_line(news.text)}"))
         return
 
     for line in await following.past_logs(run_id):
-        out.print(Text(f"{local_time(line.at)}  {line.text}"))
+        out.print(Text(f"{local_time(line.at)}  {first_line(line.text)}"))
 
 
 def print_run(detail: RunDetail) -> None:
@@ -148,15 +156,12 @@ def what_happened(step: StepResult) -> str:
 
 
 def _since(text: str) -> datetime:
-    if re.fullmatch(r"[\d.]+(ms|s|m|h|d).*", text):
-        try:
-            length = parse_duration(text)
-        except ValueError as error:
-            raise BadInput(f"--since: {error}") from None
-        if isinstance(length, timedelta):
-            return datetime.now(UTC) - length
     try:
+        if re.fullmatch(r"[\d.]+(ms|s|m|h|d).*", text):
+            length = parse_duration(text)
+            if isinstance(length, timedelta):
+                return datetime.now(UTC) - length
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.astimezone()).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BadInput(f"--since: {text!r} is neither a time (ISO 8601) nor 2h or 7d") from None
-    return found if found.tzinfo else found.astimezone()

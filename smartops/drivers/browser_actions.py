@@ -27,6 +27,7 @@ from smartops.vocabulary import (
     Target,
 )
 
+_PICTURE_WAIT_MS = 3000
 _UNREACHABLE = ("ERR_CONNECTION", "ERR_NAME_NOT_RESOLVED", "ERR_ADDRESS", "ERR_TIMED_OUT")
 
 
@@ -173,6 +174,7 @@ class Actor:
 
     async def _picture_of_failure(self) -> None:
         try:
+            await self._page.wait_for_load_state(timeout=_PICTURE_WAIT_MS)
             await self._screenshot("failure")
         except PlaywrightError:
             return  # a dead page has no picture; the failure itself is reported by the caller

@@ -58,7 +58,7 @@ class Connection:
     @property
     def resource(self) -> str:
         """The wire that steps must not share: all units behind one address are on it."""
-        return f"modbus://{self.host}:{self.port}"
+        return f"modbus://{self.host.lower()}:{self.port}"
 
 
 @asynccontextmanager
@@ -116,9 +116,11 @@ class ModbusDriver:
         tolerance: float = 0.0,
         verify_within: timedelta = timedelta(seconds=2),
         restore_on_mismatch: bool = False,
+        repeatable: bool | None = None,
     ) -> tuple[Command, CommandResult]:
         """Write once, read back until the value is there, and put all of it on record.
 
+        ``repeatable`` says whether sending it twice would do no harm; None leaves it to the tag.
         Raises UnknownTag, WriteRefused (nothing was sent), DeviceRefused, WriteMismatch, and
         UnknownOutcome when nobody can say whether the device took the value.
         """
@@ -136,11 +138,17 @@ class ModbusDriver:
             if _surely_not_done(error):
                 log.conclude(command_id, CommandResult("refused", before.value, reason=str(error)))
                 raise
-            return command, await self._settle_unknown(command_id, command, log, tolerance, error)
+            if repeatable is None:
+                repeatable = tag.effect == "idempotent"
+            return command, await self._settle_unknown(
+                command_id, command, log, tolerance, error, repeatable=repeatable
+            )
         result = await self._verify(command, tolerance, verify_within, command_id, log)
-        if result.state == "mismatch" and restore_on_mismatch and before.value is not None:
-            result = await self._restore(tag, before.value, result)
-        log.conclude(command_id, result)
+        try:
+            if result.state == "mismatch" and restore_on_mismatch:
+                result = await self._restore(command, result, verify_within, log)
+        finally:
+            log.conclude(command_id, result)
         if result.state == "mismatch":
             raise errors.WriteMismatch(_mismatch_text(command, result))
         return command, result
@@ -238,7 +246,7 @@ class ModbusDriver:
                     reading = (await self.read([command.tag]))[0]
                     if _holds(self._tags[command.tag], reading.value, command.requested, tolerance):
                         return CommandResult("confirmed", reading.value)
-                except errors.TransientError as error:
+                except errors.SmartOpsError as error:
                     reason = str(error)
                 if loop.time() >= deadline:
                     break
@@ -263,6 +271,8 @@ class ModbusDriver:
         log: CommandLog,
         tolerance: float,
         error: BaseException,
+        *,
+        repeatable: bool,
     ) -> CommandResult:
         """After a write without an answer: only what is read back now can say what happened."""
         text = (
@@ -282,19 +292,36 @@ class ModbusDriver:
         log.conclude(command_id, CommandResult("unknown", None, reason=str(error) or "cancelled"))
         if isinstance(error, asyncio.CancelledError):
             raise error
-        if self._tags[command.tag].effect == "idempotent":
+        if repeatable:
             raise errors.DeviceTimeout(text) from error
         raise errors.UnknownOutcome(
             text, hint="Look at the device before the job is run again."
         ) from error
 
-    async def _restore(self, tag: Tag, value: Value, result: CommandResult) -> CommandResult:
+    async def _restore(
+        self, command: Command, result: CommandResult, within: timedelta, log: CommandLog
+    ) -> CommandResult:
+        """Write the value from before; it is a command of its own, on record like any other."""
+        tag = self._tags[command.tag]
+        value = command.before
+        if value is None:
+            return result
+        undo = replace(command, before=result.after, requested=value)
+        undo_id = log.intend(undo)
         try:
             await self._send_write(tag, value)
-            back = (await self.read([tag.name]))[0].value
-        except errors.SmartOpsError as error:
+            back = await self._verify(undo, 0.0, within, undo_id, log)
+        except (errors.SmartOpsError, ValueError) as error:
+            if not isinstance(error, errors.UnknownOutcome):
+                log.conclude(undo_id, CommandResult("unknown", None, reason=str(error)))
             return replace(result, reason=f"restoring {value} failed: {error}")
-        return replace(result, restored=_holds(tag, back, value, 0.0))
+        except asyncio.CancelledError:
+            log.conclude(undo_id, CommandResult("unknown", None, reason="cancelled"))
+            raise
+        log.conclude(undo_id, back)
+        if back.state != "confirmed":
+            return replace(result, reason=f"restoring {value} failed: it holds {back.after}")
+        return replace(result, restored=True)
 
 
 def _surely_not_done(error: BaseException) -> bool:
@@ -323,12 +350,12 @@ def _bad(tag: Tag, reason: str) -> Reading:
 
 def _holds(tag: Tag, value: Value | None, wanted: Value, tolerance: float) -> bool:
     """Return whether the value is the wanted one, as exactly as the tag's registers can hold it."""
-    if isinstance(wanted, (bool, str)) or value is None:
-        return value == wanted
+    if value is None or isinstance(wanted, bool):
+        return value is wanted
     nearest = tag.decode(tag.encode(wanted))
-    if isinstance(value, str) or isinstance(nearest, str):
+    if isinstance(value, str) or isinstance(nearest, str) or tolerance == 0:
         return value == nearest
-    return abs(value - nearest) <= tolerance + 1e-9 * max(1.0, abs(nearest))
+    return abs(value - nearest) <= tolerance * (1 + 1e-9)
 
 
 def _mismatch_text(command: Command, result: CommandResult) -> str:

@@ -99,6 +99,8 @@ class RestDriver:
                 content = await _read_limited(response, what)
             finally:
                 await response.aclose()
+        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:
+            raise errors.BadInput(f"{what}: cannot be sent: {error}") from error
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise errors.ServiceUnavailable(
                 f"{what}: no connection to {redact.text(self._connection.base_url)}",
@@ -145,7 +147,7 @@ class RestDriver:
             )
         if status in _LATER or (status in _GATEWAY and repeatable):
             raise errors.ServiceUnavailable(text)
-        if status in _GATEWAY:
+        if status >= 500 and not repeatable:
             raise errors.UnknownOutcome(text, hint="Look in the service whether it was taken.")
         raise errors.ExpectationFailed(text)
 
@@ -162,7 +164,10 @@ async def _read_limited(response: httpx.Response, what: str) -> bytes:
 
 
 def _parse(response: httpx.Response, content: bytes, what: str) -> Any:
-    text = content.decode(response.encoding or "utf-8", "replace")
+    try:
+        text = content.decode(response.encoding or "utf-8", "replace").removeprefix("\ufeff")
+    except LookupError:
+        raise errors.BadAnswer(f"{what}: the answer is in an unknown character set") from None
     if "json" not in response.headers.get("content-type", "") or not text:
         return text
     try:

@@ -56,8 +56,12 @@ class Tag(BaseModel):
     scale: float = Field(default=1.0, description="The raw number times this is the value.")
     offset: float = Field(default=0.0, description="Added after scaling.")
     unit: str = Field(default="", max_length=32, description="Unit of the value.")
-    min: float | None = Field(default=None, description="Lowest value that may be written.")
-    max: float | None = Field(default=None, description="Highest value that may be written.")
+    min: float | None = Field(
+        default=None, allow_inf_nan=False, description="Lowest value that may be written."
+    )
+    max: float | None = Field(
+        default=None, allow_inf_nan=False, description="Highest value that may be written."
+    )
     allow_write: bool = Field(default=False, description="Whether jobs may write it.")
     effect: Literal["idempotent", "unsafe"] = Field(
         default="unsafe",
@@ -67,8 +71,12 @@ class Tag(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.area in _BIT_AREAS and self.kind != "bool":
-            raise ValueError(f"a {self.area} is a bool")
+        if self.area in _BIT_AREAS and (self.kind != "bool" or self.bit is not None):
+            raise ValueError(f"a {self.area} is a bool without a bit number")
+        if self.order != "ABCD" and self.order not in self._useful_orders():
+            raise ValueError(f"order {self.order} has no effect on a {self.kind} here")
+        if self.kind in {"bool", "string"} and (self.min is not None or self.max is not None):
+            raise ValueError(f"a {self.kind} has no min and no max")
         if self.area not in _BIT_AREAS and (self.kind == "bool") != (self.bit is not None):
             raise ValueError("in a register, bool and bit go together")
         if (self.kind == "string") != (self.length > 0):
@@ -87,6 +95,14 @@ class Tag(BaseModel):
             raise ValueError("the last register is above 65535")
         return self
 
+    def _useful_orders(self) -> tuple[str, ...]:
+        """Return the orders that read another value than ABCD does."""
+        if self.area in _BIT_AREAS:
+            return ()
+        if self.kind in {"bool", "u16", "i16", "string"}:
+            return ("BADC",)
+        return ("CDAB", "BADC", "DCBA")
+
     @property
     def words(self) -> int:
         """How many registers (or coils) it fills."""
@@ -101,9 +117,9 @@ class Tag(BaseModel):
 
     def decode(self, words: Sequence[int]) -> Value:
         """Return the value of the registers; raise ValueError for what is no value."""
-        if self.bit is not None:
-            return bool((words[0] >> self.bit) & 1)
         raw = self._reorder(b"".join(word.to_bytes(2, "big") for word in words))
+        if self.bit is not None:
+            return bool((int.from_bytes(raw, "big") >> self.bit) & 1)
         if self.kind == "string":
             return raw.rstrip(b"\0 ").decode("ascii")
         number: int | float = struct.unpack(f">{_FORMATS[self.kind]}", raw)[0]
@@ -116,7 +132,9 @@ class Tag(BaseModel):
     def encode(self, value: Value) -> list[int]:
         """Return the registers for a value; raise ValueError when it does not fit."""
         if self.kind == "string":
-            raw = str(value).encode("ascii")
+            if not isinstance(value, str):
+                raise ValueError(f"{value!r} is no text")
+            raw = value.encode("ascii")
             if len(raw) > self.length * 2:
                 raise ValueError(f"{value!r} is longer than {self.length * 2} characters")
             raw = raw.ljust(self.length * 2, b"\0")
@@ -155,11 +173,11 @@ class Tag(BaseModel):
             if not isinstance(value, bool):
                 raise ValueError(f"{value!r} is neither true nor false")
             return
-        self.encode(value)
-        if isinstance(value, (int, float)):
-            if self.min is not None and value < self.min:
+        held = self.decode(self.encode(value))  # what the registers can hold of it
+        if isinstance(held, (int, float)) and isinstance(value, (int, float)):
+            if self.min is not None and min(held, value) < self.min:
                 raise ValueError(f"{value} {self.unit} is below the limit of {self.min}".strip())
-            if self.max is not None and value > self.max:
+            if self.max is not None and max(held, value) > self.max:
                 raise ValueError(f"{value} {self.unit} is above the limit of {self.max}".strip())
 
 

@@ -17,7 +17,8 @@ from smartops.jobs.spec import STEP_KINDS, JobSpec
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _BIGGEST_FILE = 1_000_000
-_BOOL = "tag:yaml.org,2002:bool"
+_REPLACED = tuple(f"tag:yaml.org,2002:{t}" for t in ("bool", "int", "float", "timestamp"))
+_UNION_BRANCHES = ("bool", "int", "float", "str", "none")
 _UNION_TAGS = frozenset(STEP_KINDS) | {"goto", "fill", "click", "expect", "extract", "screenshot"}
 
 
@@ -46,29 +47,50 @@ class JobFileProblems(JobFileError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which ``on`` is a word and a key cannot be given twice.
+    """Safe YAML in which ``on`` is a word, ``12:30`` a text, and a key cannot be given twice.
 
-    YAML 1.1 reads on, off, yes and no as true and false, and the last of two equal keys wins.
+    YAML 1.1 reads on, off, yes and no as true and false, 12:30 as 750, 010 as 8, a date as an
+    object that JSON has not, and takes the last of two equal keys.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML says what it is
-        first: [(tag, regexp) for tag, regexp in resolvers if tag != _BOOL]
+        first: [(tag, regexp) for tag, regexp in resolvers if tag not in _REPLACED]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            # A few nested ones expand to gigabytes.
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(None, None, "no *aliases in a job file", mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = key_node.value
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
+            problem = ""
+            if not isinstance(key_node, yaml.ScalarNode):
+                problem = "a key must be a word"
+            elif key in seen:
+                problem = f"key {key!r} is given twice"
+            if problem:
+                mark = key_node.start_mark
+                raise yaml.constructor.ConstructorError(None, None, problem, mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(_BOOL, re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
+for _tag, _pattern, _first in (
+    ("bool", r"(?:true|True|TRUE|false|False|FALSE)\Z", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)\Z", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?\Z",
+        "-+0123456789.",
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 
 def load(path: Path | str) -> JobSpec:
@@ -88,6 +110,8 @@ def loads(text: str, name: str = "<text>") -> JobSpec:
     try:
         job = JobSpec.model_validate(data)
         graph.compile(job)
+    except RecursionError:
+        raise JobFileProblems([FileProblem(name, 1, "", "too deeply nested")]) from None
     except ValidationError as error:
         raise JobFileProblems(list(_explain(error, name, root))) from None
     except graph.JobProblems as error:
@@ -116,25 +140,38 @@ def _read(path: Path, name: str) -> str:
 
 
 def _parse(text: str, name: str) -> tuple[Any, yaml.Node | None]:
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
         return (loader.construct_document(root) if root is not None else None), root
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise JobFileProblems([FileProblem(name, line, "", f"{error.problem}")]) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise JobFileProblems([FileProblem(name, 1, "", f"not YAML: {error}")]) from None
+        said = f"{error.context}, {error.problem}" if error.context else f"{error.problem}"
+        raise JobFileProblems([FileProblem(name, line, "", said)]) from None
+    except RecursionError:
+        raise JobFileProblems([FileProblem(name, 1, "", "too deeply nested")]) from None
+    except (yaml.YAMLError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise JobFileProblems([FileProblem(name, 1, "", f"not YAML: {text}")]) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _explain(error: ValidationError, name: str, root: yaml.Node | None) -> Iterator[FileProblem]:
     for detail in error.errors(include_url=False, include_context=True):
         if detail["type"] == "too_short" and detail["input"]:
             continue  # pydantic's echo of an item that was reported on its own line
-        path = tuple(part for part in detail["loc"] if part not in _UNION_TAGS)
+        location = detail["loc"]
+        path = tuple(
+            part
+            for index, part in enumerate(location)
+            if not (part in _UNION_TAGS and index and isinstance(location[index - 1], int))
+        )
+        if path and path[-1] in _UNION_BRANCHES:
+            path = path[:-1]
         yield FileProblem(name, _line(root, path), _dotted(path), _message(detail))
 
 
@@ -154,6 +191,12 @@ def _message(detail: Any) -> str:
             return f"{detail['ctx']['discriminator'].strip(chr(39))} is missing"
         case "string_pattern_mismatch":
             return f"{detail['input']!r} does not match {detail['ctx']['pattern']}"
+        case "tuple_type":
+            return "a list is wanted"
+        case "too_short":
+            return "at least one item is wanted"
+        case "time_delta_type" | "time_delta_parsing":
+            return "a duration such as 5s, 2m or 1h30m is wanted"
         case "value_error":
             return str(detail["ctx"]["error"])
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, JsonValue, model_validator
@@ -52,6 +53,8 @@ class Param(Strict):
     def check(self, name: str, value: object) -> Any:
         """Return the value if it is of the parameter's type; raise ValueError if not."""
         fits = isinstance(value, _PYTHON_TYPES[self.type])
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name}: {value!r} is no number that can be used")
         if not fits or (isinstance(value, bool) and self.type != "boolean"):
             raise ValueError(f"{name}: {value!r} is not of type {self.type}")
         return value

@@ -85,7 +85,7 @@ class Retry(Strict):
     def delays_s(self) -> list[float]:
         """Return the wait before each further attempt, in seconds, before jitter."""
         waits = range(self.attempts - 1)
-        longest = self.max_delay.total_seconds()
+        longest = self.max_delay.total_seconds() / (1 + self.jitter)  # jitter is added to this
         return [min(self.delay.total_seconds() * self.backoff**n, longest) for n in waits]
 
 

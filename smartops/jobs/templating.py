@@ -18,36 +18,54 @@ from smartops import errors
 
 _Lookup: TypeAlias = nodes.Getattr | nodes.Getitem
 ROOTS = ("steps", "params", "run")
-_LONGEST = 10_000
+_LONGEST_RESULT = 10_000
+_LONGEST_TEXT = 1_000
 _BIGGEST_POWER = 1000
+_FILTERS = (
+    "abs", "count", "d", "default", "first", "float", "int", "join", "last", "length", "lower",
+    "max", "min", "replace", "round", "sort", "string", "sum", "tojson", "trim", "unique", "upper",
+)  # fmt: skip
 _WHOLE = re.compile(r"\s*\{\{(?P<expression>.*)\}\}\s*", re.DOTALL)
 
 
 class _Environment(ImmutableSandboxedEnvironment):
     """Dots look up keys only: ``body.items`` is the key, never a method of dict."""
 
-    intercepted_binops = frozenset(["**", "*"])
+    intercepted_binops = frozenset(["**", "*", "%"])
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Mapping):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
 
+    def is_safe_callable(self, obj: Any) -> bool:
+        return False
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if not all(isinstance(side, (int, float)) for side in (left, right)):
+            raise errors.TemplateError(f"{operator} is for numbers only")
         if operator == "**" and (abs(left) > _BIGGEST_POWER or abs(right) > _BIGGEST_POWER):
             raise errors.TemplateError(f"{left} ** {right} is too large for an expression")
-        if operator == "*" and not all(isinstance(side, (int, float)) for side in (left, right)):
-            raise errors.TemplateError("an expression may only multiply numbers")
         return super().call_binop(context, operator, left, right)
 
 
 _environment = _Environment(undefined=StrictUndefined, autoescape=False)
 _environment.globals.clear()
+_environment.filters = {name: _environment.filters[name] for name in _FILTERS}
 
 
 def is_template(text: str) -> bool:
     """Return whether the text contains an expression."""
     return "{{" in text or "{%" in text or "{#" in text
+
+
+def has_expression(value: Any) -> bool:
+    """Return whether an expression stands anywhere in the value."""
+    if isinstance(value, str):
+        return is_template(value)
+    if isinstance(value, Mapping):
+        return any(has_expression(item) for item in value.values())
+    return isinstance(value, (list, tuple)) and any(has_expression(item) for item in value)
 
 
 def render(value: Any, names: Mapping[str, Any]) -> Any:
@@ -72,7 +90,9 @@ def references(value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, str) and is_template(value):
         yield from _references_in(value)
     elif isinstance(value, Mapping):
-        for item in value.values():
+        for key, item in value.items():
+            if isinstance(key, str) and is_template(key):
+                raise errors.TemplateError(f"{key!r}: an expression cannot be a key")
             yield from references(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
@@ -84,10 +104,17 @@ def _parse(text: str) -> nodes.Template:
         raise errors.TemplateError(
             f"{text!r}: only {{{{ expressions }}}} are allowed, no statements"
         )
+    if re.search(r"\{\{[-+]|[-+]\}\}", text):
+        # Jinja reads {{- 5 }} as "cut blanks, then 5": a sign that silently gets lost.
+        raise errors.TemplateError(f"{text!r}: write a blank between the braces and a sign")
+    if len(text) > _LONGEST_TEXT:
+        raise errors.TemplateError(f"{text[:40]!r}...: longer than {_LONGEST_TEXT} characters")
     try:
         return _environment.parse(text)
     except TemplateSyntaxError as error:
         raise errors.TemplateError(f"{text!r}: {error.message}") from None
+    except RecursionError:
+        raise errors.TemplateError(f"{text[:40]!r}...: too deeply nested") from None
 
 
 def _render_text(text: str, names: Mapping[str, Any]) -> Any:
@@ -100,13 +127,28 @@ def _render_text(text: str, names: Mapping[str, Any]) -> Any:
                 str(result)  # a StrictUndefined raises its own message here
         else:
             result = _environment.from_string(text).render(**names)
+        _check_result(result)
     except errors.TemplateError as error:
         raise errors.TemplateError(f"{text!r}: {error}") from None
-    except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as error:
+    except (
+        TemplateError,
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise errors.TemplateError(f"{text!r}: {error}") from None
-    if isinstance(result, str) and len(result) > _LONGEST:
-        raise errors.TemplateError(f"{text!r} gives more than {_LONGEST} characters")
     return result
+
+
+def _check_result(result: Any) -> None:
+    """Raise when an expression gives no JSON value, or one that is too large."""
+    if not isinstance(result, (bool, int, float, str, list, tuple, dict, type(None))):
+        raise errors.TemplateError(f"gives a {type(result).__name__}, which is no JSON value")
+    if isinstance(result, (int, str)) and len(str(result)) > _LONGEST_RESULT:
+        raise errors.TemplateError(f"gives more than {_LONGEST_RESULT} characters")
 
 
 def _single_expression(text: str) -> str | None:
@@ -124,6 +166,10 @@ def _is_blank(node: nodes.Expr) -> bool:
 
 def _references_in(text: str) -> Iterator[tuple[str, str]]:
     tree = _parse(text)
+    try:
+        _environment.from_string(text)  # knows which filters there are
+    except TemplateError as error:
+        raise errors.TemplateError(f"{text!r}: {error}") from None
     named: set[int] = set()
     lookups = cast(Iterator[_Lookup], tree.find_all((nodes.Getattr, nodes.Getitem)))
     for node in lookups:

@@ -31,7 +31,7 @@ class Log:
         return str(len(self.intended))
 
     def conclude(self, command_id: str, result: CommandResult) -> None:
-        assert command_id == str(len(self.intended))
+        assert 1 <= int(command_id) <= len(self.intended)
         self.concluded.append(result)
 
 
@@ -161,7 +161,9 @@ async def test_restore_on_mismatch(plant: Plant, connection: modbus.Connection) 
                 verify_within=timedelta(seconds=0.1),
                 restore_on_mismatch=True,
             )
-    assert log.concluded[0].restored is True
+    undo, command = log.concluded
+    assert (command.state, command.restored, undo.state) == ("mismatch", True, "confirmed")
+    assert [c.requested for c in log.intended] == [111, 120]
     assert writes(plant) == [[111], [120]]
 
 

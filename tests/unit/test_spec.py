@@ -42,8 +42,9 @@ def test_every_field_has_a_title_and_a_sentence(kind: str) -> None:
 
 def test_delays_grow_to_their_limit() -> None:
     """The waits are delay, delay x backoff, ..., and none is longer than max_delay."""
-    retry = Retry.model_validate({"attempts": 5, "delay": "1s", "backoff": 3, "max_delay": "10s"})
-    assert retry.delays_s() == [1, 3, 9, 10]
+    fields = {"attempts": 5, "delay": "1s", "backoff": 3, "max_delay": "10s"}
+    assert Retry.model_validate({**fields, "jitter": 0}).delays_s() == [1, 3, 9, 10]
+    assert max(Retry.model_validate({**fields, "jitter": 1}).delays_s()) * 2 == 10
     assert Retry().delays_s() == []
 
 

@@ -20,6 +20,7 @@ from smartops.jobs.kinds.check import Check
 from smartops.jobs.kinds.wait import Wait
 from smartops.jobs.spec import JobSpec
 from smartops.jobs.step import Retry, StepBase
+from smartops.vocabulary import Effect
 from tasks.rest import _effect_of_request
 from tasks.step import should_retry
 
@@ -39,7 +40,7 @@ from tasks.step import should_retry
 )
 def test_when_to_try_again(error: object, on: tuple[str, ...], again: bool) -> None:
     """By class or by branch of the tree; an unknown outcome never, a foreign error never."""
-    assert should_retry(error, Retry(on=on)) is again
+    assert should_retry(error, Retry(on=on), Effect.READ) is again
 
 
 def test_unknown_outcome_cannot_be_named_in_retry() -> None:

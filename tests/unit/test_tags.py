@@ -46,6 +46,7 @@ INTEGERS = {
 )
 def test_integers_survive(kind: str, order: str, data: st.DataObject) -> None:
     """Every integer of every type comes back; the next one outside is refused."""
+    order = order if kind.endswith(("32", "64")) or order == "BADC" else "ABCD"
     low, high = INTEGERS[kind]
     made = tag(kind=kind, order=order)
     value = data.draw(st.integers(low, high - 1))

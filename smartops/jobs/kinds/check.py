@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, FiniteFloat
 
 from smartops.jobs.kinds import register
 from smartops.jobs.step import StepBase, suggest
 from smartops.vocabulary import Strict
 
-Scalar = bool | int | float | str | None
+Scalar = bool | int | FiniteFloat | str | None
 Operator = Literal["==", "!=", "<", "<=", ">", ">="]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, FiniteFloat
 
 from smartops.durations import Duration, duration_field
 from smartops.jobs.kinds import register
@@ -46,12 +46,13 @@ class ModbusWrite(StepBase):
     kind: Literal["modbus.write"] = "modbus.write"
     device: str = _DEVICE
     tag: str = Field(min_length=1, title="Tag", description="Name from the device's tag map.")
-    value: bool | int | float | str = Field(
+    value: bool | int | FiniteFloat | str = Field(
         title="Value", description="The value in the tag's unit; a number, true or false, a text."
     )
     tolerance: float = Field(
         default=0.0,
         ge=0,
+        allow_inf_nan=False,
         title="Tolerance",
         description="How far the value read back may be off, in the tag's unit.",
     )

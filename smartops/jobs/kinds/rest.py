@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from smartops.jobs.kinds import register
 from smartops.jobs.step import StepBase, shorten
 
+_CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "cookie", "x-api-key", "api-key")
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -53,6 +54,14 @@ class RestRequest(StepBase):
         description="Send an Idempotency-Key header that stays the same over all attempts. Only "
         "for services that honour it: the step then counts as idempotent.",
     )
+
+    @field_validator("headers")
+    @classmethod
+    def _no_credentials(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name in headers:
+            if name.lower() in _CREDENTIAL_HEADERS:
+                raise ValueError(f"{name} holds a credential; that belongs to the saved service")
+        return headers
 
     @classmethod
     def summary(cls, output: Any) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
-from smartops.durations import Duration
+from smartops.durations import Duration, format_duration
 from smartops.jobs.kinds import register
 from smartops.jobs.step import StepBase, suggest
 
@@ -23,6 +23,13 @@ class Wait(StepBase):
         description="How long to wait, such as 5s.",
         json_schema_extra=suggest("5s"),
     )
+
+    @model_validator(mode="after")
+    def _can_succeed(self) -> Self:
+        if self.duration >= self.timeout:
+            limit = format_duration(self.timeout)
+            raise ValueError(f"the time limit of {limit} would end the wait; set a longer timeout")
+        return self
 
     @classmethod
     def summary(cls, output: Any) -> str:

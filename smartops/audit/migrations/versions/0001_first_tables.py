@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -13,9 +15,21 @@ branch_labels = None
 depends_on = None
 
 
+def _create_table(name: str, *parts: Any, **options: Any) -> None:
+    """Create a table unless it is there: MySQL commits each statement, so a kill leaves some."""
+    if not sa.inspect(op.get_bind()).has_table(name):
+        op.create_table(name, *parts, **options)
+
+
+def _create_index(name: str, table: str, columns: list[str]) -> None:
+    known = sa.inspect(op.get_bind()).get_indexes(table)
+    if name not in {index["name"] for index in known}:
+        op.create_index(name, table, columns)
+
+
 def upgrade() -> None:
     """Apply."""
-    op.create_table(
+    _create_table(
         "device_command",
         sa.Column("id", Id, nullable=False),
         sa.Column("run_id", Id, nullable=False),
@@ -34,14 +48,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         **OPTIONS,
     )
-    op.create_index(
+    _create_index(
         "ix_device_command_device_requested_at", "device_command", ["device", "requested_at"]
     )
-    op.create_index(
+    _create_index(
         "ix_device_command_run_id_requested_at", "device_command", ["run_id", "requested_at"]
     )
 
-    op.create_table(
+    _create_table(
         "event",
         sa.Column("stream", Id, nullable=False),
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -54,9 +68,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name="uq_event_id"),
         **OPTIONS,
     )
-    op.create_index("ix_event_run_id_at", "event", ["run_id", "at"])
+    _create_index("ix_event_run_id_at", "event", ["run_id", "at"])
 
-    op.create_table(
+    _create_table(
         "job_revision",
         sa.Column("revision", sa.String(length=64), nullable=False),
         sa.Column("job", sa.String(length=100), nullable=False),
@@ -65,9 +79,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("revision"),
         **OPTIONS,
     )
-    op.create_index("ix_job_revision_job_first_seen_at", "job_revision", ["job", "first_seen_at"])
+    _create_index("ix_job_revision_job_first_seen_at", "job_revision", ["job", "first_seen_at"])
 
-    op.create_table(
+    _create_table(
         "job_run",
         sa.Column("id", Id, nullable=False),
         sa.Column("job", sa.String(length=255), nullable=False),
@@ -85,11 +99,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         **OPTIONS,
     )
-    op.create_index("ix_job_run_job_started_at", "job_run", ["job", "started_at"])
-    op.create_index("ix_job_run_started_at", "job_run", ["started_at"])
-    op.create_index("ix_job_run_state_started_at", "job_run", ["state", "started_at"])
+    _create_index("ix_job_run_job_started_at", "job_run", ["job", "started_at"])
+    _create_index("ix_job_run_started_at", "job_run", ["started_at"])
+    _create_index("ix_job_run_state_started_at", "job_run", ["state", "started_at"])
 
-    op.create_table(
+    _create_table(
         "step_run",
         sa.Column("id", Id, nullable=False),
         sa.Column("run_id", Id, nullable=False),
@@ -107,10 +121,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         **OPTIONS,
     )
-    op.create_index("ix_step_run_run_id_started_at", "step_run", ["run_id", "started_at"])
-    op.create_index("ix_step_run_state_started_at", "step_run", ["state", "started_at"])
+    _create_index("ix_step_run_run_id_started_at", "step_run", ["run_id", "started_at"])
+    _create_index("ix_step_run_state_started_at", "step_run", ["state", "started_at"])
 
-    op.create_table(
+    _create_table(
         "stream",
         sa.Column("id", Id, nullable=False),
         sa.Column("host", sa.String(length=255), nullable=False),

@@ -70,6 +70,7 @@ def test_live_news_reach_the_terminal(cli: Cli, tmp_path: Path) -> None:
     )
     done = cli("job", "run", "job.yaml", "--wait")
     assert done.returncode == 0, done.stderr
+    assert "goes on if you interrupt" in done.stderr
     for word in ("first", "second", "Running", "Completed", "waited 0.001 s"):
         assert word in done.stderr
     assert "second" in done.stdout
@@ -99,6 +100,20 @@ def test_a_sick_plant_fails_the_job_and_nothing_is_half_written(
         assert len(plant_control.log(what)) == count
 
 
+def test_a_failed_run_shows_no_traceback(cli: Cli, tmp_path: Path) -> None:
+    """Its reason is in the table; the traceback is in the log, for who asks for it."""
+    (tmp_path / "job.yaml").write_text(
+        "name: fails\nsteps: [{id: s, kind: assert, checks: [{left: 1, right: 2}]}]"
+    )
+    done = cli("job", "run", "job.yaml", "--wait")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    (run,) = json.loads(cli("run", "list", "--json", "--job", "fails").stdout)
+    assert "Traceback" not in cli("run", "logs", run["run_id"]).stdout
+    whole = json.loads(cli("run", "logs", run["run_id"], "--json").stdout)
+    assert any("Traceback" in line["text"] for line in whole)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -112,6 +127,10 @@ def test_a_sick_plant_fails_the_job_and_nothing_is_half_written(
         (["run", "show", "0000000000"], 2, "there is no run"),
         (["run", "list", "--state", "happy"], 2, "unknown state 'happy'"),
         (["run", "list", "--since", "yesterday"], 2, "--since"),
+        (["run", "list", "--since", "99999999999d"], 2, "--since"),
+        (["run", "list", "--since", "0001-01-01"], 2, "--since"),
+        (["job", "run", "line-check", "-p", "line=NaN"], 2, "is not of type string"),
+        (["run", "show", "f"], 2, "at least 4 of its digits"),
         (["plant", "--fault", "fire"], 2, "unknown fault 'fire'"),
         (["no-such-command"], 2, "No such command"),
         (["run", "list", "--limit", "0"], 2, "limit"),
@@ -165,8 +184,17 @@ def test_services_that_are_away(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "hidden-word" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    done = cli("run", "list", env={"SMARTOPS_DATABASE_URL": "nonsense"})
-    assert done.returncode == 2
+    (tmp_path / "afile").write_text("no database")
+    for name, value, code in (
+        ("SMARTOPS_DATABASE_URL", "nonsense", 2),
+        ("SMARTOPS_DATABASE_URL", f"sqlite:///{tmp_path / 'afile'}", 3),
+        ("SMARTOPS_HOME", str(tmp_path / "afile"), 2),
+        ("SMARTOPS_HOME", "/proc/nope", 2),
+        ("SMARTOPS_LOCK_TIMEOUT", "nonsense", 2),
+    ):
+        done = cli("run", "list", env={name: value})
+        assert done.returncode == code, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_status_and_doctor(cli: Cli, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from smartops.audit.store import Store
 from smartops.errors import SmartOpsError
 from smartops.jobs import loader
 from tests.acceptance.conftest import PlantControl
-from tests.conftest import PREFECT_LEAVES_SOCKETS
+from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
 
 pytestmark = [pytest.mark.stack, PREFECT_LEAVES_SOCKETS]
 Run = Callable[..., Any]
@@ -212,6 +213,68 @@ async def test_a_time_limit_ends_a_blocked_call(
         "name: after\nsteps: [{id: s, kind: modbus.read, device: plant-line, tags: [speed]}]"
     )
     assert again.run.state == "completed"
+
+
+async def test_waiting_for_the_wire_is_no_effect(run: Run) -> None:
+    """An unsafe step that reached its limit before it touched anything has simply failed."""
+    from services import stack as stacks
+    from smartops.locks import exclusive
+
+    running = stacks.find()
+    assert running is not None
+    assert running.plant is not None
+    async with exclusive(f"modbus://127.0.0.1:{running.plant.modbus_port}"):
+        detail = await run(
+            "name: waits\nsteps: [{id: s, kind: modbus.write, device: plant-line, "
+            "tag: reset_counters, value: true, timeout: 300ms}]"
+        )
+    assert (detail.steps[0].state, detail.steps[0].error_class) == ("failed", "StepTimeout")
+    assert detail.commands == ()
+
+
+async def test_a_job_may_call_a_read_unsafe(run: Run, plant_control: PlantControl) -> None:
+    """What the job declares reaches the driver: the lost answer of a GET is unknown then."""
+    plant_control.switch_on("orders-commit-then-drop")
+    detail = await run(
+        """
+name: strict
+steps:
+  - id: note
+    kind: rest.request
+    service: plant-orders
+    method: POST
+    path: /shift-log
+    idempotency_key: true
+    effect: unsafe
+    body: {line: line-1, text: strict, good: 1, scrap: 0}
+    retry: {attempts: 3, delay: 10ms}
+"""
+    )
+    assert (detail.steps[0].state, detail.steps[0].attempts) == ("unknown_outcome", 1)
+
+
+async def test_a_flow_without_the_line_has_an_end_too(in_stack: Stack) -> None:
+    """Steps are on record in any flow, and so is how the flow ended."""
+    from prefect import flow
+
+    from tasks.wait import wait
+
+    @flow(name="plain-flow")
+    async def plain(fail: bool) -> None:
+        await wait(timedelta(milliseconds=1))
+        if fail:
+            raise ValueError("as asked")
+
+    await plain(False)
+    with pytest.raises(ValueError, match="as asked"):
+        await plain(True)
+    store = Store(in_stack.settings.store_url)
+
+    def ended() -> bool:
+        return [r.state for r in list_runs(store, job="plain-flow")] == ["failed", "completed"]
+
+    wait_for(ended, "both ends on record")
+    store.close()
 
 
 async def test_the_job_may_declare_an_effect(run: Run, plant_control: PlantControl) -> None:

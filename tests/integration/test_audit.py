@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -353,6 +354,105 @@ def test_a_run_by_the_first_part_of_its_id(store: Store) -> None:
     ]:
         with pytest.raises(errors.BadInput, match=said):
             get_run(store, text)
+
+
+def test_a_start_that_comes_late_does_not_reopen_a_run(store: Store) -> None:
+    """A second process's start, shipped after the run's end, leaves the end as it is."""
+    info = a_run()
+    late = Journal(get_settings().journal_dir)
+    with recorded_run(info):
+        body = {"job": "j", "kind": "flow", "flow": "f", "params": {}}
+        late.append(Event("run.started", info.id, body))
+    shipping.ship_file(store, get_journal().path)
+    assert list_runs(store)[0].state == "completed"
+    shipping.ship_file(store, late.path)
+    assert list_runs(store)[0].state == "completed"
+    with recorded_run(info):  # begun again after its end: that is a new beginning
+        ship(store)
+        assert list_runs(store)[0].state == "running"
+    late.close()
+
+
+def test_a_sick_journal_does_not_hold_up_the_others(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is no journal, and a record that the store refuses: told once, and left."""
+    folder = get_settings().journal_dir
+    folder.mkdir(parents=True)
+    (folder / "0.journal").write_bytes(b"not a database at all" * 100)
+    twice = Journal(folder)
+    step = {"step_run_id": str(uuid7()), "step": "s", "kind": "k", "effect": "read", "attempt": 1}
+    for _ in range(2):
+        twice.append(Event("step.started", uuid7(), {**step, "inputs": {}}))
+    with recorded_run(a_run()):
+        pass
+    assert [ship(store), ship(store)] == [2, 0]
+    assert [run.state for run in list_runs(store)] == ["completed"]
+    assert sum("cannot be shipped" in message for message in caplog.messages) == 2
+    twice.close()
+
+
+def test_a_migration_that_was_killed_is_finished(empty_store: Store) -> None:
+    """MySQL commits each statement: what is there already is taken as it is."""
+    with empty_store.transaction() as connection:
+        models.device_command.create(connection)
+    schema.migrate(empty_store)
+    with empty_store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, models.metadata) == []
+
+
+def test_a_full_disk_does_not_hide_an_unknown_outcome(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal fails while a failure is recorded: the failure is what is raised."""
+    info = a_run()
+
+    def full(_journal: Journal, _event: Event) -> None:
+        raise errors.JournalUnavailable("disk full")
+
+    def begin() -> StepRecord:
+        return StepRecord(info, step="s", kind="k", effect=Effect.UNSAFE, attempt=1, inputs={})
+
+    def lose() -> None:
+        with recorded_run(info):
+            begin()
+            monkeypatch.setattr(Journal, "append", full)
+            raise errors.UnknownOutcome("sent, and no answer")
+
+    with pytest.raises(errors.UnknownOutcome, match="sent"):
+        lose()
+    monkeypatch.undo()
+    monkeypatch.setenv("SMARTOPS_HOME", str(home))
+    done = begin()
+    monkeypatch.setattr(Journal, "append", full)
+    with pytest.raises(errors.UnknownOutcome, match="the step was done"):
+        done.completed({})
+    with pytest.raises(errors.UnknownOutcome, match="was sent"):
+        done.conclude("1", CommandResult("confirmed", 1))
+
+
+def test_a_cancelled_unsafe_step_needs_a_decision(store: Store) -> None:
+    """Unless it had not touched anything yet."""
+
+    def cancel(info: RunInfo, touched: bool | None) -> None:
+        with recorded_run(info):
+            step = StepRecord(info, step="s", kind="k", effect=Effect.UNSAFE, attempt=1, inputs={})
+            step.touched = touched
+            step.failed(asyncio.CancelledError())
+            raise asyncio.CancelledError
+
+    for touched, state, run_state in (
+        (True, "unknown_outcome", "needs_decision"),
+        (None, "unknown_outcome", "needs_decision"),
+        (False, "cancelled", "cancelled"),
+    ):
+        info = a_run()
+        with pytest.raises(asyncio.CancelledError):
+            cancel(info, touched)
+        ship(store)
+        detail = get_run(store, str(info.id))
+        assert (detail.steps[0].state, detail.run.state) == (state, run_state)
 
 
 # --- the recorder and plain Python --------------------------------------------------------------

@@ -192,6 +192,34 @@ async def test_no_answer_to_an_unsafe_write_is_unknown(
     assert writes(plant) == [[1]]
 
 
+@pytest.mark.parametrize("value", [4_000_000_000, 10**18])
+async def test_a_large_number_is_confirmed_only_by_itself(
+    plant: Plant, connection: modbus.Connection, value: int
+) -> None:
+    """One more or less is another number, however large it is."""
+    from smartops.drivers.modbus import _holds
+
+    tag = Tag(name="t", address=0, kind="u64", allow_write=True)
+    assert _holds(tag, value, value, 0)
+    assert not _holds(tag, value + 3, value, 0)
+    assert _holds(tag, value + 3, value, 3)
+    tiny = Tag(name="t", address=0, kind="f64", allow_write=True)
+    assert not _holds(tiny, 0.0, 5e-10, 0)
+
+
+async def test_the_caller_may_forbid_repetition(
+    plant: Plant, connection: modbus.Connection
+) -> None:
+    """The tag says idempotent, the job says unsafe: the job is heard."""
+    plant.faults.switch_on("plc-acts-without-answer")
+    plant.line.speed_setpoint = 112
+    async with modbus.open_device(connection) as device:
+        with pytest.raises(errors.UnknownOutcome):
+            await device.write("speed_setpoint", 112, Log(), repeatable=False)
+        with pytest.raises(errors.DeviceTimeout):
+            await device.write("speed_setpoint", 112, Log())
+
+
 async def test_cancelling_a_write_leaves_an_unknown_on_record(
     plant: Plant, connection: modbus.Connection
 ) -> None:

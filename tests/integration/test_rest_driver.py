@@ -47,9 +47,8 @@ async def answering(raw: bytes) -> AsyncIterator[str]:
 
 
 def http(status: str, body: str = "{}", kind: str = "application/json") -> bytes:
-    return (
-        f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n{body}"
-    ).encode()
+    head = f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n"
+    return f"{head}content-length: {len(body.encode())}\r\n\r\n{body}".encode()
 
 
 async def call(url: str, *, method: str = "GET", repeatable: bool = True) -> rest.Answer:
@@ -91,6 +90,7 @@ async def test_taken_and_then_lost(plant: Plant) -> None:
         ("502 Bad Gateway", True, errors.ServiceUnavailable),
         ("504 Gateway Timeout", False, errors.UnknownOutcome),
         ("500 Internal Server Error", True, errors.ExpectationFailed),
+        ("500 Internal Server Error", False, errors.UnknownOutcome),
         ("404 Not Found", True, errors.ExpectationFailed),
         ("403 Forbidden", True, errors.AuthenticationFailed),
         ("302 Found", True, errors.ExpectationFailed),
@@ -122,6 +122,15 @@ async def test_nobody_listens() -> None:
 async def test_json_that_is_none(body: str) -> None:
     """What says JSON and is not is a bad answer."""
     async with answering(http("200 OK", body)) as url:
+        with pytest.raises(errors.BadAnswer):
+            await call(url)
+
+
+async def test_odd_texts() -> None:
+    """A byte-order mark is no fault; a character set that does not exist is."""
+    async with answering(http("200 OK", '\ufeff{"a": 1}')) as url:
+        assert (await call(url)).body == {"a": 1}
+    async with answering(http("200 OK", "{}", "application/json; charset=hex")) as url:
         with pytest.raises(errors.BadAnswer):
             await call(url)
 

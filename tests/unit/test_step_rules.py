@@ -43,6 +43,22 @@ def test_when_to_try_again(error: object, on: tuple[str, ...], again: bool) -> N
     assert should_retry(error, Retry(on=on), Effect.READ) is again
 
 
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (errors.BadAnswer("taken, but unreadable"), False),
+        (errors.ExpectationFailed("x"), False),
+        (errors.WriteMismatch("x"), False),
+        (errors.DeviceUnreachable("nothing was sent"), True),
+    ],
+)
+def test_an_unsafe_step_is_not_repeated_after_its_effect(error: object, again: bool) -> None:
+    """Whatever the job asks for."""
+    everything = Retry(on=("TransientError", "PermanentError"))
+    assert should_retry(error, everything, Effect.UNSAFE) is again
+    assert should_retry(error, everything, Effect.READ) is True
+
+
 def test_unknown_outcome_cannot_be_named_in_retry() -> None:
     """The language has no way to ask for blind repetition."""
     assert "UnknownOutcome" not in errors.error_names()
@@ -80,7 +96,11 @@ def test_a_summary_never_fails(kind: str) -> None:
 
 def test_a_record_holds_odd_values() -> None:
     """Infinity, bytes, sets and very long texts become JSON that every reader takes."""
+    deep: list[Any] = []
+    for _ in range(900):
+        deep = [deep]
     body = {"a": float("inf"), "b": b"x", "c": {1, 2}, "d": "x" * (MAX_FIELD_BYTES + 1)}
+    body |= {"e": "\ud800", "f": deep}
     text = Event("run.ended", uuid7(), body).body_text()
     assert '"truncated": true' in text
     assert '"inf"' in text

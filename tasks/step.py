@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar
+from uuid import UUID
 
 from prefect import Task, get_run_logger
 from prefect.cache_policies import NO_CACHE
@@ -96,18 +97,18 @@ def build_task(
     definition: StepDefinition[P, R], options: StepOptions
 ) -> Task[P, Coroutine[Any, Any, R]]:
     """Return the Prefect task for one use of a step."""
-    last_effect: list[Effect] = []
+    effects: dict[UUID, Effect] = {}  # by task run: one task may run many times at once
 
     @functools.wraps(definition.function)
     async def body(*args: P.args, **kwargs: P.kwargs) -> R:
-        return await _attempt(definition, options, args, kwargs, last_effect)
+        return await _attempt(definition, options, args, kwargs, effects)
 
     if options.prepare is not None:
         vars(body).pop("__wrapped__")  # Prefect would ask for the arguments that come later
 
-    async def may_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    async def may_retry(_task: Any, run: TaskRun, state: State[Any]) -> bool:
         error = await state.aresult(raise_on_failure=False)
-        return should_retry(error, options.retry, last_effect[-1] if last_effect else Effect.UNSAFE)
+        return should_retry(error, options.retry, effects.pop(run.id, Effect.UNSAFE))
 
     named = {"task_run_name": options.name} if options.name else {}
     return Task(
@@ -154,7 +155,7 @@ async def _attempt(
     options: StepOptions,
     args: Any,
     kwargs: Any,
-    last_effect: list[Effect],
+    effects: dict[UUID, Effect],
 ) -> R:
     found = current_run()
     if found is None:
@@ -170,7 +171,8 @@ async def _attempt(
         record.failed(error)
         raise
     record = _open_record(definition, options, info, arguments)
-    last_effect[:] = [record.effect]
+    task_run = _task_run_id()
+    effects[task_run] = record.effect
     token = _record.set(record)
     try:
         output = await _in_time(definition, options, arguments, record)
@@ -181,8 +183,16 @@ async def _attempt(
         raise
     finally:
         _record.reset(token)
+    effects.pop(task_run, None)
     get_run_logger().info("%s", summary(definition.kind, plain))
     return output
+
+
+def _task_run_id() -> UUID:
+    context = TaskRunContext.get()
+    if context is None:
+        raise RuntimeError("a step runs as a Prefect task")
+    return context.task_run.id
 
 
 async def _arguments(

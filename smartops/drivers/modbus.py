@@ -124,11 +124,7 @@ class ModbusDriver:
         Raises UnknownTag, WriteRefused (nothing was sent), DeviceRefused, WriteMismatch, and
         UnknownOutcome when nobody can say whether the device took the value.
         """
-        tag = self._tag(name)
-        try:
-            tag.check_write(value)
-        except ValueError as error:
-            raise errors.WriteRefused(f"{self._connection.name}.{name}: {error}") from None
+        tag = self._checked(name, value)
         before = (await self.read([name]))[0]
         command = Command(self._connection.name, name, tag.unit, before.value, value)
         command_id = log.intend(command)
@@ -138,10 +134,9 @@ class ModbusDriver:
             if _surely_not_done(error):
                 log.conclude(command_id, CommandResult("refused", before.value, reason=str(error)))
                 raise
-            if repeatable is None:
-                repeatable = tag.effect == "idempotent"
+            may_repeat = tag.effect == "idempotent" if repeatable is None else repeatable
             return command, await self._settle_unknown(
-                command_id, command, log, tolerance, error, repeatable=repeatable
+                command_id, command, log, tolerance, error, repeatable=may_repeat
             )
         result = await self._verify(command, tolerance, verify_within, command_id, log)
         try:
@@ -149,9 +144,7 @@ class ModbusDriver:
                 result = await self._restore(command, result, verify_within, log)
         finally:
             log.conclude(command_id, result)
-        if result.state == "mismatch":
-            raise errors.WriteMismatch(_mismatch_text(command, result))
-        return command, result
+        return command, _confirmed(command, result)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -160,6 +153,15 @@ class ModbusDriver:
             known = ", ".join(sorted(self._tags)) or "none"
             raise errors.UnknownTag(f"{self._connection.name} has no tag {name!r}; it has: {known}")
         return self._tags[name]
+
+    def _checked(self, name: str, value: Value) -> Tag:
+        """Return the tag if the value may be written to it."""
+        tag = self._tag(name)
+        try:
+            tag.check_write(value)
+        except ValueError as error:
+            raise errors.WriteRefused(f"{self._connection.name}.{name}: {error}") from None
+        return tag
 
     async def _read_block(self, block: Block) -> list[Reading]:
         try:
@@ -322,6 +324,13 @@ class ModbusDriver:
         if back.state != "confirmed":
             return replace(result, reason=f"restoring {value} failed: it holds {back.after}")
         return replace(result, restored=True)
+
+
+def _confirmed(command: Command, result: CommandResult) -> CommandResult:
+    """Return the result; raise WriteMismatch for a value that is not the one that was written."""
+    if result.state == "mismatch":
+        raise errors.WriteMismatch(_mismatch_text(command, result))
+    return result
 
 
 def _surely_not_done(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -139,12 +140,46 @@ def hmi_app(line: Line, faults: Faults, log: PlantLog) -> FastAPI:
         response: Response = await call_next(request)
         return response
 
+    _add_login(app, page, faults, log, sessions)
+
     @app.get("/")
     def home() -> RedirectResponse:
         return RedirectResponse("/line", status_code=303)
 
+    @app.get("/line")
+    def line_page(request: Request, confirmed: str = "") -> Response:
+        if not logged_in(request):
+            return RedirectResponse("/login", status_code=303)
+        return page("line.html", now=line.snapshot(), batch=line.batch, confirmed=confirmed)
+
+    @app.get("/live")
+    def live(request: Request) -> Response:
+        if not logged_in(request):
+            return JSONResponse({"detail": "log in first"}, status_code=401)
+        return JSONResponse(vars(line.snapshot()))
+
+    _add_shift_form(app, logged_in, log)
+    return app
+
+
+def _add_shift_form(app: FastAPI, logged_in: Callable[[Request], bool], log: PlantLog) -> None:
+    """Add what the form for the end of a shift is sent to."""
+
+    @app.post("/shift")
+    def confirm_shift(request: Request, shift: Annotated[str, Form()]) -> Response:
+        if not logged_in(request):
+            return RedirectResponse("/login", status_code=303)
+        log.add("hmi.shift-confirmed", shift=shift)
+        return RedirectResponse(f"/line?confirmed={shift}", status_code=303)
+
+
+def _add_login(
+    app: FastAPI, page: Callable[..., Response], faults: Faults, log: PlantLog, sessions: set[str]
+) -> None:
+    """Add the form that a session begins with."""
+
     @app.get("/login")
-    def login_form() -> HTMLResponse:
+    def login_form() -> Response:
         return page("login.html")
 
     @app.post("/login")
@@ -160,24 +195,3 @@ def hmi_app(line: Line, faults: Faults, log: PlantLog) -> FastAPI:
         response = RedirectResponse("/line", status_code=303)
         response.set_cookie("session", session, httponly=True, samesite="strict")
         return response
-
-    @app.get("/line")
-    def line_page(request: Request, confirmed: str = "") -> Response:
-        if not logged_in(request):
-            return RedirectResponse("/login", status_code=303)
-        return page("line.html", now=line.snapshot(), batch=line.batch, confirmed=confirmed)
-
-    @app.get("/live")
-    def live(request: Request) -> Response:
-        if not logged_in(request):
-            return JSONResponse({"detail": "log in first"}, status_code=401)
-        return JSONResponse(vars(line.snapshot()))
-
-    @app.post("/shift")
-    def confirm_shift(request: Request, shift: Annotated[str, Form()]) -> Response:
-        if not logged_in(request):
-            return RedirectResponse("/login", status_code=303)
-        log.add("hmi.shift-confirmed", shift=shift)
-        return RedirectResponse(f"/line?confirmed={shift}", status_code=303)
-
-    return app

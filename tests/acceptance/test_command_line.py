@@ -129,7 +129,7 @@ def test_a_failed_run_shows_no_traceback(cli: Cli, tmp_path: Path) -> None:
         (["run", "list", "--since", "yesterday"], 2, "--since"),
         (["run", "list", "--since", "99999999999d"], 2, "--since"),
         (["run", "list", "--since", "0001-01-01"], 2, "--since"),
-        (["job", "run", "line-check", "-p", "line=NaN"], 2, "is not of type string"),
+        (["job", "run", "line-check", "-p", "line=NaN"], 2, "no number that can be used"),
         (["run", "show", "f"], 2, "at least 4 of its digits"),
         (["plant", "--fault", "fire"], 2, "unknown fault 'fire'"),
         (["no-such-command"], 2, "No such command"),

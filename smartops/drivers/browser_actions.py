@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,8 @@ from smartops.vocabulary import (
 )
 
 _PICTURE_WAIT_MS = 3000
+_PICTURE_TRIES = 3
+logger = logging.getLogger(__name__)
 _UNREACHABLE = ("ERR_CONNECTION", "ERR_NAME_NOT_RESOLVED", "ERR_ADDRESS", "ERR_TIMED_OUT")
 
 
@@ -173,11 +177,15 @@ class Actor:
         )
 
     async def _picture_of_failure(self) -> None:
-        try:
-            await self._page.wait_for_load_state(timeout=_PICTURE_WAIT_MS)
-            await self._screenshot("failure")
-        except PlaywrightError:
-            return  # a dead page has no picture; the failure itself is reported by the caller
+        for _ in range(_PICTURE_TRIES):  # a page that is just being replaced has no picture yet
+            try:
+                with contextlib.suppress(PlaywrightTimeout):
+                    await self._page.wait_for_load_state(timeout=_PICTURE_WAIT_MS)
+                await self._screenshot("failure")
+            except PlaywrightError as error:
+                logger.debug("no picture of the failure: %s", error)
+            else:
+                return
 
     def _map(self, error: Exception, what: str) -> errors.SmartOpsError:
         message = str(error)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Scheduled
 
 from reports.runs import RunDetail, get_run, list_runs
 from services.stack import Stack
 from smartops.audit.store import Store
 from smartops.errors import SmartOpsError
 from smartops.jobs import loader
-from tests.acceptance.conftest import PlantControl
+from tests.acceptance.conftest import Cli, PlantControl
 from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
 
 pytestmark = [pytest.mark.stack, PREFECT_LEAVES_SOCKETS]
@@ -253,6 +259,42 @@ steps:
     assert (detail.steps[0].state, detail.steps[0].attempts) == ("unknown_outcome", 1)
 
 
+async def test_a_run_is_not_repeated_as_a_whole(
+    cli: Cli, in_stack: Stack, plant_control: PlantControl, tmp_path: Path
+) -> None:
+    """Prefect's "retry" on a failed run would post a second time: it is refused."""
+    (tmp_path / "job.yaml").write_text(
+        """
+name: not-again
+steps:
+  - id: note
+    kind: rest.request
+    service: plant-orders
+    method: POST
+    path: /shift-log
+    body: {line: line-1, text: first, good: 1, scrap: 0}
+  - {id: bad, kind: assert, needs: [note], checks: [{left: 1, right: 2}]}
+"""
+    )
+    done = cli("job", "run", "job.yaml", "--wait", "--json")
+    assert done.returncode == 1
+    first = json.loads(done.stdout)
+    posts = len(plant_control.log("shift-log.post"))
+    async with get_client() as client:
+        await client.set_flow_run_state(UUID(first["run_id"]), Scheduled(), force=True)
+        async with asyncio.timeout(60):
+            while True:
+                again = await client.read_flow_run(UUID(first["run_id"]))
+                if again.run_count == 2 and again.state and again.state.is_final():
+                    break
+                await asyncio.sleep(0.2)
+    assert again.state.is_failed()
+    assert "has run before" in (again.state.message or "")
+    assert len(plant_control.log("shift-log.post")) == posts
+    shown = cli("run", "show", first["run_id"], "--json")
+    assert json.loads(shown.stdout) == first
+
+
 async def test_a_flow_without_the_line_has_an_end_too(in_stack: Stack) -> None:
     """Steps are on record in any flow, and so is how the flow ended."""
     from prefect import flow
@@ -310,7 +352,7 @@ WRONG = [
         "TemplateError",
         "nothing",
     ),
-    ("modbus.read", 'device: "{{ params.p * 2 }}", tags: [x]', "TemplateError", "multiply"),
+    ("modbus.read", 'device: "{{ params.p * 2 }}", tags: [x]', "TemplateError", "numbers only"),
 ]
 
 

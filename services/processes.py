@@ -48,6 +48,19 @@ class Service:
         except psutil.NoSuchProcess:
             return None
 
+    def listens_on(self, port: int) -> bool:
+        """Return whether it, or a child of it, is the one that listens on a port."""
+        process = self.process
+        try:
+            family = [process, *process.children(recursive=True)] if process else []
+            return any(
+                connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+                for member in family
+                for connection in member.net_connections("tcp")
+            )
+        except psutil.NoSuchProcess:
+            return False
+
     def last_line(self) -> str:
         """Return the last line of its log that says something."""
         try:

@@ -23,6 +23,7 @@ from smartops.plant.server import HOST, Addresses
 from smartops.settings import PROJECT_ROOT, Settings, get_settings
 
 PREFECT_PORT = 4200
+_TRIES = 3
 PLANT_PORTS = Addresses(5020, 5080, 5081)
 Say = Callable[[str], None]
 _STOP_ORDER = ("worker", "plant", "recorder", "prefect")
@@ -74,6 +75,18 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """The environment for everything that talks to this stack."""
         return clean_environment(prefect_environment(self.settings, self.api_url))
+
+    @property
+    def port(self) -> int:
+        """The port of Prefect's API."""
+        return int(self.api_url.removesuffix("/api").rsplit(":", 1)[1])
+
+    @property
+    def own_ports(self) -> list[int]:
+        """The ports that its own processes are to listen on."""
+        plant = list(vars(self.plant).values()) if self.plant else []
+        own_server = any(service.name == "prefect" for service in self.services)
+        return [*plant, self.port] if own_server else plant
 
     @property
     def ui_url(self) -> str:
@@ -153,19 +166,27 @@ def _up(say: Say, settings: Settings, *, plant: bool, api_url: str | None) -> St
     store = Store(settings.store_url)
     schema.migrate(store)
     store.close()
-    stack = Stack(settings, api_url or f"http://{HOST}:{_free_port(PREFECT_PORT)}/api")
-    try:
-        _start_services(stack, say, plant=plant, own_server=api_url is None)
-    except BaseException:
-        stack.stop()
-        raise
-    return stack
+    for more_tries in range(_TRIES - 1, -1, -1):
+        stack = Stack(settings, api_url or f"http://{HOST}:{_free_port(PREFECT_PORT)}/api")
+        try:
+            _start_services(stack, say, plant=plant, own_server=api_url is None)
+        except ServiceFailed:
+            stack.stop()
+            if not more_tries or all(_is_free(port) for port in stack.own_ports):
+                raise
+            say("another program took one of the ports in the meantime: once more, with others")
+        except BaseException:
+            stack.stop()
+            raise
+        else:
+            return stack
+    raise AssertionError("the last try either returns or raises")
 
 
 def _start_services(stack: Stack, say: Say, *, plant: bool, own_server: bool) -> None:
     if own_server:
         say(f"Prefect server: starting at {stack.ui_url}")
-        port = stack.api_url.removesuffix("/api").rsplit(":", 1)[1]
+        port = str(stack.port)
         _start(stack, "prefect", ["prefect", "server", "start", "--host", HOST, "--port", port])
     if plant:
         ports = Addresses(*(_free_port(port) for port in vars(PLANT_PORTS).values()))
@@ -176,7 +197,7 @@ def _start_services(stack: Stack, say: Say, *, plant: bool, own_server: bool) ->
         flags += ["--log", str(log_dir(stack.settings) / "plant-log.jsonl")]
         _start(stack, "plant", ["smartops", "plant", *flags], address=ports.hmi_url)
     _start(stack, "recorder", ["services.recorder"])
-    wait_until(lambda: answers(stack.api_url), stack.services, what="Prefect", limit_s=90)
+    wait_until(lambda: _ready(stack), stack.services, what="Prefect's start", limit_s=90)
     say("worker: starting on work pool smartops")
     worker = ["prefect", "worker", "start", "--pool", "smartops", "--type", "smartops"]
     _start(stack, "worker", [*worker, "--name", f"{socket.gethostname()}-{os.getpid()}"])
@@ -221,17 +242,33 @@ def _call(stack: Stack, command: list[str]) -> None:
         )
 
 
+def _ready(stack: Stack) -> bool:
+    """Whether all that listens does, and is ours: another system may have been quicker."""
+    by_name = {service.name: service for service in stack.services}
+    if "prefect" in by_name and not by_name["prefect"].listens_on(stack.port):
+        return False
+    if stack.plant and not all(by_name["plant"].listens_on(p) for p in vars(stack.plant).values()):
+        return False
+    return answers(stack.api_url)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
 def _free_port(wanted: int) -> int:
     """Return the wanted port if it is free, else one that the system gives."""
-    for port in (wanted, 0):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise ServiceFailed("this machine has no free port on its loopback interface")
+    if _is_free(wanted):
+        return wanted
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 def answers(api_url: str) -> bool:

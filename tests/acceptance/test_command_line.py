@@ -347,3 +347,32 @@ def test_deploying_needs_nothing_but_an_api(tmp_path: Path, command: list[str]) 
         assert names == {"run-job", "line-check", "shift-report"}
     finally:
         processes.stop_all([server])
+
+
+def test_two_systems_that_start_at_once_do_not_mix(tmp_path: Path) -> None:
+    """Both want the same ports: each ends up with a server and a plant of its own."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "SMARTOPS_"))}
+    homes = [tmp_path / "one", tmp_path / "two"]
+    starting = [
+        subprocess.Popen(
+            [sys.executable, "-m", "smartops", "up", "--detach"],
+            env={**own, "SMARTOPS_HOME": str(home)},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for home in homes
+    ]
+    try:
+        for process in starting:
+            _, stderr = process.communicate(timeout=240)
+            assert process.returncode == 0, stderr
+        states = [json.loads((home / "run" / "stack.json").read_text()) for home in homes]
+        assert states[0]["api_url"] != states[1]["api_url"]
+        assert not set(states[0]["plant"].values()) & set(states[1]["plant"].values())
+    finally:
+        for home in homes:
+            down = [sys.executable, "-m", "smartops", "down"]
+            subprocess.run(down, env={**own, "SMARTOPS_HOME": str(home)}, check=True)
+    assert [_processes_of(home) for home in homes] == [[], []]

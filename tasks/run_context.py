@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 from uuid import UUID
+from weakref import WeakSet
 
 from prefect.context import FlowRunContext, TaskRunContext
 
@@ -58,28 +59,30 @@ def current_run() -> RunInfo | None:
     return None
 
 
-_followed: set[UUID] = set()
+_followed: dict[UUID, RunInfo] = {}
+_hooked: WeakSet[Any] = WeakSet()
 
 
 def end_with_flow(info: RunInfo) -> None:
     """Put the end of a flow that is not ``@audited`` on record, as its steps are."""
     context = FlowRunContext.get()
-    if context is None or context.flow is None or info.id in _followed:
+    if context is None or context.flow is None:
         return
-    _followed.add(info.id)
+    _followed[info.id] = info
     flow = context.flow
-
-    def on_end(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - Prefect's names
-        if flow_run.id == info.id and info.id in _followed:
-            _followed.discard(info.id)
-            recording.end_run(
-                info, _END_STATES.get(state.type.value, "failed"), state.message or ""
-            )
-
+    if flow in _hooked:
+        return
+    _hooked.add(flow)
     for hooks in (
         flow.on_completion_hooks,
         flow.on_failure_hooks,
         flow.on_cancellation_hooks,
         flow.on_crashed_hooks,
     ):
-        hooks.append(on_end)
+        hooks.append(_on_end)
+
+
+def _on_end(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - Prefect's names
+    info = _followed.pop(flow_run.id, None)
+    if info is not None:
+        recording.end_run(info, _END_STATES.get(state.type.value, "failed"), state.message or "")

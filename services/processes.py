@@ -131,6 +131,26 @@ def stop_all(services: Sequence[Service], *, grace_s: float = GRACE_S) -> list[s
     return stopped
 
 
+def stop_strays(home: str) -> None:
+    """End the children of this process that serve a home folder, whatever they are.
+
+    An interrupt may come between the start of a process and the moment when it is noted.
+    """
+    strays = [child for child in psutil.Process().children() if _serves(child, home)]
+    family = [member for child in strays for member in (child, *_children(child))]
+    _signal(family, "terminate")
+    _, alive = psutil.wait_procs(family, timeout=5)
+    _signal(alive, "kill")
+    psutil.wait_procs(alive, timeout=3)
+
+
+def _serves(process: psutil.Process, home: str) -> bool:
+    try:
+        return process.environ().get("SMARTOPS_HOME") == home
+    except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+
+
 def _children(process: psutil.Process) -> list[psutil.Process]:
     try:
         return process.children(recursive=True)

@@ -115,6 +115,7 @@ class Stack:
         order = {name: index for index, name in enumerate(_STOP_ORDER)}
         ordered = sorted(self.services, key=lambda service: order[service.name])
         stopped = processes.stop_all(ordered)
+        processes.stop_strays(str(self.settings.home))
         (run_dir(self.settings) / "stack.json").unlink(missing_ok=True)
         return stopped
 

@@ -16,8 +16,28 @@ from smartops.audit.store import Store
 from smartops.errors import BadInput
 
 
-@dataclass(frozen=True)
-class RunSummary:
+@dataclass(frozen=True, kw_only=True)
+class _Timed:
+    """Something that began, and that may have ended."""
+
+    started_at: datetime
+    ended_at: datetime | None
+
+    @property
+    def duration_s(self) -> float | None:
+        """How long it took with all its attempts, in seconds; None as long as it runs."""
+        ended = self.ended_at
+        return None if ended is None else (ended - self.started_at).total_seconds()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON object, its times last."""
+        fields = _plain(asdict(self))
+        times = {name: fields.pop(name) for name in ("started_at", "ended_at")}
+        return {**fields, **times, "duration_s": self.duration_s}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary(_Timed):
     """One run."""
 
     run_id: UUID
@@ -29,21 +49,10 @@ class RunSummary:
     params: dict[str, Any]
     state: str
     message: str
-    started_at: datetime
-    ended_at: datetime | None
-
-    @property
-    def duration_s(self) -> float | None:
-        """How long it took, in seconds; None as long as it runs."""
-        return _seconds(self.started_at, self.ended_at)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the run as a JSON object."""
-        return {**_plain(asdict(self)), "duration_s": self.duration_s}
 
 
-@dataclass(frozen=True)
-class StepResult:
+@dataclass(frozen=True, kw_only=True)
+class StepResult(_Timed):
     """One step of a run: how its last attempt ended, when its first began, how many there were."""
 
     id: str
@@ -51,21 +60,10 @@ class StepResult:
     effect: str
     state: str
     attempts: int
-    started_at: datetime
-    ended_at: datetime | None
     inputs: Any
     output: Any
     error_class: str | None
     error: str | None
-
-    @property
-    def duration_s(self) -> float | None:
-        """How long it took with all its attempts, in seconds; None as long as it runs."""
-        return _seconds(self.started_at, self.ended_at)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the step as a JSON object."""
-        return {**_plain(asdict(self)), "duration_s": self.duration_s}
 
 
 @dataclass(frozen=True)
@@ -216,10 +214,6 @@ def _command(row: sa.RowMapping) -> DeviceCommand:
         concluded_at=row["concluded_at"],
         **{name: row[name] for name in names},
     )
-
-
-def _seconds(start: datetime, end: datetime | None) -> float | None:
-    return None if end is None else (end - start).total_seconds()
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,8 +17,12 @@ from smartops.vocabulary import Effect
 from tasks.step import DEFINITIONS, StepDefinition, StepOptions, build_task
 
 
+@functools.cache
 def load() -> dict[str, StepDefinition[..., Any]]:
-    """Import all steps, built in and from plugins, and return them by kind."""
+    """Import all steps, built in and from plugins, and return them by kind.
+
+    Done once: looking for plugins reads the metadata of every installed package.
+    """
     for name in BUILT_IN:
         importlib.import_module(f"tasks.{name}")
     for name in plugin_modules():

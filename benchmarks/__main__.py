@@ -8,7 +8,7 @@ import tempfile
 
 from benchmarks.measuring import print_result, save
 
-NAMES = ("engine", "journal", "modbus", "latency")
+NAMES = ("engine", "journal", "ingest", "verify", "modbus", "latency")
 
 
 def main() -> int:

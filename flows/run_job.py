@@ -59,6 +59,7 @@ async def run_job(job: JobSpec, params: dict[str, Any] | None = None) -> dict[st
         params=params or {},
         revision=revision_of(job),
         spec=canonical_job(job),
+        requested_by=foreign.requested_by,
     )
     try:
         with recorded_run(info):
@@ -93,7 +94,7 @@ async def _run(job: JobSpec, info: RunInfo, given: dict[str, Any]) -> dict[str, 
         }
 
     async def start(step: StepBase) -> StepOutcome:
-        task: Any = catalogue.task_for(step, names)
+        task: Any = catalogue.task_for(step, names, unrecorded_reads=job.read_when_journal_full)
         needed = [states[name] for name in sorted(plan.needs[step.id])]
         state: State[Any] = await task(return_state=True, wait_for=needed)
         states[step.id] = state

@@ -1,4 +1,4 @@
-"""The recorder: ships journals to the audit store as they grow. ``python -m services.recorder``."""
+"""The recorder ships journals to the audit store, and seals: ``python -m services.recorder``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from types import FrameType
 
 from smartops.audit import schema, shipping
+from smartops.audit.sealing import Sealer
 from smartops.audit.store import Store
 from smartops.errors import StoreUnavailable
 from smartops.settings import get_settings
@@ -21,6 +22,7 @@ class Recorder:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._sealer: Sealer | None = None
         self._stop = threading.Event()
         self._ready = False
         self._away_since = 0
@@ -37,15 +39,21 @@ class Recorder:
             pause_s = settings.recorder_interval.total_seconds()
             if not self.ship_once():
                 pause_s = min(_LONGEST_PAUSE_S, pause_s * 2 ** min(self._away_since, 10))
-        self.ship_once()
+        self.ship_once(last=True)
 
-    def ship_once(self) -> bool:
-        """Ship what is there; return whether the store took it. Says so once when it is away."""
+    def ship_once(self, *, last: bool = False) -> bool:
+        """Ship what is there, and seal it when it is time, or when this is the last round.
+
+        Returns whether the store took it. Says so once when it is away.
+        """
         try:
             if not self._ready:
                 schema.migrate(self._store)
                 self._ready = True
             shipped = shipping.ship_all(self._store, get_settings().journal_dir)
+            if self._sealer is None:
+                self._sealer = Sealer(self._store, get_settings())
+            self._sealer.seal_if_due(now=last)
         except StoreUnavailable as error:
             if self._away_since == 0:
                 logger.warning("%s; the journal keeps the records until it is back", error.one_line)

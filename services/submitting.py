@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from smartops.errors import BadInput, PrefectUnavailable
 from smartops.jobs.spec import JobSpec
+from tasks.run_context import REQUESTED_BY
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -34,7 +36,9 @@ async def submit(job: str, spec: JobSpec | None, params: dict[str, Any]) -> tupl
                 spec = JobSpec.model_validate(deployment.parameters["job"])
             spec.resolve_params(params)
             run = await client.create_flow_run_from_deployment(
-                deployment.id, parameters={"job": spec.document(), "params": params}
+                deployment.id,
+                parameters={"job": spec.document(), "params": params},
+                labels={REQUESTED_BY: getpass.getuser()},
             )
             return run.id, spec
     except PrefectHTTPStatusError as error:

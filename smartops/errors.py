@@ -27,6 +27,7 @@
     │   ├── ExpectationFailed     an answer, a page or a check is not what the job expects
     │   ├── MissingProgram        a program that a step needs is not installed
     │   ├── JournalUnavailable    the journal cannot take a record, so no effect may start
+    │   │   └── JournalFull         it has reached its limit, or the disk is nearly full
     │   ├── RecordRefused         the audit store does not take a record as it is
     │   └── StoreUnavailable      the audit store cannot be reached or has another schema
     └── UnknownOutcome          an effect may or may not have happened: a person has to look
@@ -151,6 +152,10 @@ class MissingProgram(PermanentError):
 
 class JournalUnavailable(PermanentError):
     """The journal cannot take a record, so no effect may start."""
+
+
+class JournalFull(JournalUnavailable):
+    """The journal has reached its limit, or its disk is nearly full."""
 
 
 class RecordRefused(PermanentError):

@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from smartops.durations import Duration
@@ -66,6 +66,59 @@ class Settings(BaseSettings):
         description="How long a run may take at its end to bring its own records to the audit "
         "store. What is not there by then, the recorder brings. 0s turns it off.",
     )
+
+    database_ca: Path | None = Field(
+        default=None,
+        description="File with the certificate of the authority that signed the database server's. "
+        "With it, the connection is encrypted and the server's name is checked.",
+    )
+    journal_limit: ByteSize = Field(
+        default=ByteSize(1_000_000_000),
+        gt=0,
+        description="How much disk the journals of this machine may take together, such as 1GB. "
+        "Beyond it no step with an effect starts.",
+    )
+    journal_reserve: ByteSize = Field(
+        default=ByteSize(50_000_000),
+        description="How much disk is kept free for the outcomes of what has begun, such as 50MB. "
+        "With less, no step with an effect starts.",
+    )
+    seal_interval: Duration = Field(
+        gt=timedelta(),
+        default=timedelta(seconds=5),
+        description="How often the recorder seals what is new on record.",
+    )
+    seal_anchors: str = Field(
+        default="",
+        description="Where seals are published outside of the database, separated by commas: "
+        "`file:/path`, `git:/path/to/clone`, `s3:bucket/prefix`, `mail:auditor@example.com`. "
+        "Default: a file in the home folder.",
+    )
+    seal_keys: Path | None = Field(
+        default=None,
+        description="Folder with the key that signs seals, and the public keys (`*.pub`) that "
+        "`audit verify` trusts. Default: `keys` in the home folder.",
+    )
+    mail_server: str = Field(
+        default="localhost:25",
+        description="SMTP server for `mail:` anchors, as host:port.",
+    )
+    mail_from: str = Field(default="smartops@localhost", description="The sender of mails.")
+    retention_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many days the record is kept by `audit prune`. Default: for ever.",
+    )
+    reconcile_interval: Duration = Field(
+        gt=timedelta(),
+        default=timedelta(seconds=3),
+        description="How often Prefect and the record are compared.",
+    )
+
+    @property
+    def keys_dir(self) -> Path:
+        """Where the keys of seals are."""
+        return self.seal_keys or self.home / "keys"
 
     @property
     def store_url(self) -> str:

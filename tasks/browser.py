@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from blocks import BrowserProfile
@@ -41,4 +42,10 @@ async def act(profile: BrowserProfile, actions: Sequence[Action]) -> dict[str, A
                     hint="Look at the page, or declare the step's effect if it may be repeated.",
                 ) from error
             raise
+        finally:
+            for shot in actor.visit.screenshots:
+                path = Path(shot["path"])
+                record.artifact(
+                    path.name, path, "image/png", sha256=shot["sha256"], size=shot["bytes"]
+                )
         return {"values": visit.values, "screenshots": visit.screenshots, "url": page.url}

@@ -30,7 +30,9 @@ def load() -> dict[str, StepDefinition[..., Any]]:
     return DEFINITIONS
 
 
-def task_for(step: StepBase, names: Callable[[], Mapping[str, Any]]) -> Task[[], Any]:
+def task_for(
+    step: StepBase, names: Callable[[], Mapping[str, Any]], *, unrecorded_reads: bool = False
+) -> Task[[], Any]:
     """Return the task of a step; ``names`` gives what its expressions may use.
 
     Raises BadInput for a kind that has a model but no task.
@@ -43,6 +45,7 @@ def task_for(step: StepBase, names: Callable[[], Mapping[str, Any]]) -> Task[[],
         retry=step.retry,
         timeout=step.timeout,
         effect=step.effect,
+        unrecorded_reads=unrecorded_reads,
         prepare=lambda: rendered(step, names()),
     )
     return build_task(definition, options)

@@ -14,14 +14,18 @@ from tasks.step import current_record, step
 
 
 @step(effect=Effect.READ, kind="modbus.read")
-async def read_tags(device: ModbusDevice, tags: Sequence[str]) -> dict[str, Any]:
-    """Read the named tags once.
+async def read_tags(
+    device: ModbusDevice, tags: Sequence[str], keep: bool = False
+) -> dict[str, Any]:
+    """Read the named tags once; ``keep`` puts each reading on record by itself.
 
     Returns ``readings`` (tag -> reading), ``values`` (tag -> value) and, where one tag was asked
     for, its ``value``. Raises BadAnswer when a tag has no good value, and the driver's errors.
     """
     async with device.open() as client:
         readings = await client.read(tags)
+    if keep:
+        current_record().readings(device.connection_name, readings)
     bad = [f"{reading.tag}: {reading.reason}" for reading in readings if reading.quality == "bad"]
     if bad:
         raise BadAnswer(f"{device.connection_name}: no value for " + "; ".join(bad))

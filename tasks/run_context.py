@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakSet
 
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext, TaskRunContext
 
 from smartops import redact
@@ -14,6 +15,8 @@ from smartops.audit import recording
 from smartops.audit.events import RunState
 from smartops.audit.recording import RunInfo
 
+REQUESTED_BY = "smartops.requested-by"
+"""The label of a Prefect run that says which person asked for it."""
 _END_STATES: dict[str, RunState] = {
     "COMPLETED": "completed",
     "CANCELLED": "cancelled",
@@ -39,6 +42,14 @@ def install_log_filter() -> None:
             logger.addFilter(_Redacting())
 
 
+def requested_by(flow_run: FlowRun) -> str | None:
+    """Return who asked for a run: the person that our own commands name, or the schedule."""
+    person = flow_run.labels.get(REQUESTED_BY)
+    if person is None and flow_run.auto_scheduled:
+        return "schedule"
+    return None if person is None else str(person)
+
+
 def current_run() -> RunInfo | None:
     """Return the Prefect flow run that this code is in, or its task run where there is no flow."""
     flow_context = FlowRunContext.get()
@@ -51,6 +62,7 @@ def current_run() -> RunInfo | None:
             flow=name,
             deployment=str(flow_run.deployment_id) if flow_run.deployment_id else None,
             params=dict(flow_run.parameters or {}),
+            requested_by=requested_by(flow_run),
         )
     task_context = TaskRunContext.get()
     if task_context is not None:

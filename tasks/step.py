@@ -7,7 +7,6 @@ import functools
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -40,7 +39,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 EffectOf = Effect | Callable[[Mapping[str, Any]], Effect]
 
-_record: ContextVar[StepRecord | None] = ContextVar("smartops_step", default=None)
 install_log_filter()
 
 
@@ -65,6 +63,8 @@ class StepOptions:
     retry: Retry = field(default_factory=Retry)
     timeout: timedelta | None = None
     effect: Effect | None = None
+    unrecorded_reads: bool = False
+    """Whether a step that only reads may go on when the journal is full."""
     prepare: Callable[[], Mapping[str, Any]] | None = None
     """Gives the arguments, at each attempt, where they are not known when the task is called."""
 
@@ -144,7 +144,7 @@ def should_retry(error: object, retry: Retry, effect: Effect) -> bool:
 
 def current_record() -> StepRecord:
     """Return the record of the step that is running; device commands are logged to it."""
-    record = _record.get()
+    record = recording.current_step.get()
     if record is None:
         raise RuntimeError("this is only known inside of a step")
     return record
@@ -173,7 +173,7 @@ async def _attempt(
     record = _open_record(definition, options, info, arguments)
     task_run = _task_run_id()
     effects[task_run] = record.effect
-    token = _record.set(record)
+    token = recording.current_step.set(record)
     try:
         output = await _in_time(definition, options, arguments, record)
         plain = as_json(output)
@@ -182,7 +182,7 @@ async def _attempt(
         record.failed(error)
         raise
     finally:
-        _record.reset(token)
+        recording.current_step.reset(token)
     effects.pop(task_run, None)
     get_run_logger().info("%s", summary(definition.kind, plain))
     return output
@@ -226,6 +226,7 @@ def _open_record(
         effect=_effect(definition, options, arguments),
         attempt=context.task_run.run_count if context else 1,
         inputs=as_json(arguments),
+        unrecorded_reads=options.unrecorded_reads,
     )
 
 

@@ -22,9 +22,29 @@ EventType = Literal[
     "step.ended",
     "command.intended",
     "command.concluded",
+    "readings",
+    "log",
+    "artifact",
+    "approval",
+    "decision",
+    "alert",
+    "alert.delivery",
+    "report",
+    "revision",
+    "slot",
+    "process.claimed",
+    "process.started",
+    "process.exited",
+    "hold",
+    "journal.gap",
+    "records.pruned",
 ]
 RunState = Literal["running", "completed", "failed", "needs_decision", "cancelled", "crashed"]
-StepState = Literal["running", "completed", "failed", "unknown_outcome", "skipped", "cancelled"]
+StepState = Literal[
+    "running", "completed", "failed", "unknown_outcome", "skipped", "cancelled", "crashed"
+]
+NO_RUN = UUID(int=0)
+"""The run id of events that belong to no run, such as a slot that was missed."""
 
 MAX_FIELD_BYTES = 65_536
 MAX_DEPTH = 50
@@ -37,6 +57,7 @@ class Event:
 
     type: EventType
     run_id: UUID
+    """``NO_RUN`` where there is none."""
     body: Mapping[str, Any]
     id: UUID = field(default_factory=uuid7)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))

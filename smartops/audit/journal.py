@@ -1,73 +1,108 @@
 """The journal: a file for each process; a record is on the disk before the effect that it names.
 
 Each file is a SQLite database in WAL mode with ``synchronous=FULL``: :meth:`Journal.append` returns
-when the record survives kill -9 and loss of power. A file beside it is locked as long as the
-writer lives, so that a reader can tell a quiet writer from a dead one.
+when the record survives kill -9 and loss of power. Records of several threads share one commit.
+Each record is a link of its run's hash chain. A file that the process keeps locked as long as it
+lives lets others tell a quiet writer from a dead one.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
 
-from filelock import FileLock, Timeout
 from uuid6 import uuid7
 
+from smartops.audit import liveness
+from smartops.audit.chain import FIRST, link, micros
 from smartops.audit.events import Event
-from smartops.errors import JournalUnavailable
+from smartops.audit.liveness import home_id
+from smartops.errors import JournalFull, JournalUnavailable
 from smartops.settings import get_settings
 
-_SUFFIX = ".journal"
+SUFFIX = ".journal"
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS stream (id TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS stream (
+    id TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, process TEXT NOT NULL,
+    home TEXT NOT NULL, closed INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS record (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL,
-    run_id TEXT NOT NULL,
+    id BLOB NOT NULL,
+    run_id BLOB NOT NULL,
+    run_seq INTEGER NOT NULL,
     type TEXT NOT NULL,
-    at TEXT NOT NULL,
-    body TEXT NOT NULL
+    at INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    hash BLOB NOT NULL
 );
 """
+_LONGEST_USE = timedelta(hours=12)
+_MOST_RECORDS = 50_000
+_ROOM_IS_FRESH_S = 1.0
+_PRAGMA = {True: "PRAGMA synchronous=FULL", False: "PRAGMA synchronous=NORMAL"}
 
 
-@dataclass(frozen=True)
-class Record:
-    """An event as it stands in a journal; ``seq`` counts from 1 without gaps."""
+@dataclass
+class _Waiting:
+    """Events that one caller has handed over, until they are on the disk."""
 
-    seq: int
-    id: UUID
-    run_id: UUID
-    type: str
-    at: str
-    body: str
+    rows: Sequence[tuple[bytes, bytes, str, int, str]]
+    durable: bool
+    done: bool = False
+    error: sqlite3.Error | None = None
+
+
+@dataclass
+class _Chain:
+    """Where a run's chain stands: how many records it has here, and the hash of the last."""
+
+    run_seq: int = 0
+    head: bytes = FIRST
+
+
+@dataclass
+class _Room:
+    """What is known of the space left, and until when that may be believed."""
+
+    problem: str = ""
+    known_until: float = field(default=-1.0)
 
 
 class Journal:
-    """The journal file that this process writes. Safe to use from several threads."""
+    """A journal file that this process writes. Safe to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
         self.stream = uuid7()
-        self.path = folder / f"{self.stream}{_SUFFIX}"
-        self._guard = threading.Lock()
+        self.path = folder / f"{self.stream}{SUFFIX}"
+        self.records = 0
+        self._opened = time.monotonic()
+        self._queue: list[_Waiting] = []
+        self._queue_guard = threading.Lock()
+        self._writer = threading.Lock()
+        self._chains: dict[bytes, _Chain] = {}
+        self._room = _Room()
+        self._durable = True
         self._pid = os.getpid()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._alive = FileLock(alive_path(self.path))
-            self._alive.acquire(blocking=False)
+            self.process = liveness.this_process(folder)
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+            who = (str(self.stream), socket.gethostname(), self._pid, str(self.process))
             self._db.execute(
-                "INSERT INTO stream VALUES (?, ?, ?)",
-                (str(self.stream), socket.gethostname(), self._pid),
+                "INSERT INTO stream (id, host, pid, process, home) VALUES (?, ?, ?, ?, ?)",
+                (*who, str(home_id(folder))),
             )
-        except (OSError, sqlite3.Error, Timeout) as error:
+        except (OSError, sqlite3.Error) as error:
             raise _unavailable(folder, error) from error
 
     @property
@@ -75,32 +110,140 @@ class Journal:
         """Whether this process made the journal; a forked child needs its own."""
         return self._pid == os.getpid()
 
-    def append(self, event: Event) -> None:
-        """Write one event; it is on the disk when this returns. Raises JournalUnavailable."""
-        row = (
-            str(event.id),
-            str(event.run_id),
-            event.type,
-            event.at.isoformat(),
-            event.body_text(),
-        )
+    @property
+    def used_up(self) -> bool:
+        """Whether the next record should begin a new file, so that this one can be shipped away."""
+        age = time.monotonic() - self._opened
+        return self.records >= _MOST_RECORDS or age > _LONGEST_USE.total_seconds()
+
+    def append(self, *events: Event, durable: bool = True, intent: bool = False) -> None:
+        """Write events; they are on the disk when this returns, in this order.
+
+        ``intent`` says that an effect follows: then there must be room for its outcome as well.
+        What is not ``durable`` survives kill -9 and may be lost with the machine's power.
+        Raises JournalFull, JournalUnavailable.
+        """
+        if intent:
+            self._need_room()
+        rows = [
+            (event.id.bytes, event.run_id.bytes, event.type, micros(event.at), event.body_text())
+            for event in events
+        ]
+        waiting = _Waiting(rows, durable)
+        with self._queue_guard:
+            self._queue.append(waiting)
+        with self._writer:
+            if not waiting.done:  # else the one who wrote before has taken ours along
+                self._write_queue()
+        if waiting.error is not None:
+            raise _unavailable(self.path, waiting.error) from waiting.error
+
+    def _write_queue(self) -> None:
+        """Write what everybody has handed over, in one commit."""
+        with self._queue_guard:
+            batch, self._queue = self._queue, []
+        failure: sqlite3.Error | None = None
         try:
-            with self._guard:
-                self._db.execute(
-                    "INSERT INTO record (id, run_id, type, at, body) VALUES (?, ?, ?, ?, ?)", row
-                )
+            self._commit(batch)
         except sqlite3.Error as error:
-            raise _unavailable(self.path, error) from error
+            failure = error
+        for waiting in batch:
+            waiting.done, waiting.error = True, failure
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        durable = any(waiting.durable for waiting in batch)
+        if durable is not self._durable:
+            self._db.execute(_PRAGMA[durable])
+            self._durable = durable
+        chains: dict[bytes, _Chain] = {}
+        rows = [
+            self._linked(chains, number, *row)
+            for number, row in enumerate(
+                (row for waiting in batch for row in waiting.rows), self.records + 1
+            )
+        ]
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT INTO record (seq, id, run_id, run_seq, type, at, body, hash) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        self.records += len(rows)
+        self._chains.update(chains)
+
+    def _linked(
+        self,
+        chains: dict[bytes, _Chain],
+        seq: int,
+        event_id: bytes,
+        run: bytes,
+        event_type: str,
+        at_us: int,
+        body: str,
+    ) -> tuple[object, ...]:
+        """Return the row of a record, with its place in its run's chain."""
+        before = chains.get(run) or self._chains.get(run) or _Chain()
+        number = before.run_seq + 1
+        stream = self.stream.bytes
+        digest = link(before.head, stream, seq, run, number, event_id, event_type, at_us, body)
+        chains[run] = _Chain(number, digest)
+        return (seq, event_id, run, number, event_type, at_us, body, digest)
+
+    def _need_room(self) -> None:
+        """Raise JournalFull when there is no room for an effect's intent and outcome."""
+        now = time.monotonic()
+        if now >= self._room.known_until:
+            self._room = _Room(_full(self.path.parent), now + _ROOM_IS_FRESH_S)
+        if self._room.problem:
+            raise JournalFull(
+                self._room.problem,
+                hint="Free disk space, or see with `smartops audit stats` whether the audit store "
+                "takes what waits.",
+            )
 
     def close(self) -> None:
         """Close the file and let readers know that nothing more will come."""
-        with self._guard:
+        with self._writer:
+            if self.mine:
+                self._db.execute("UPDATE stream SET closed = 1")
             self._db.close()
-            self._alive.release()
+
+
+def _full(folder: Path) -> str:
+    """Return why no effect may start, empty where there is room."""
+    settings = get_settings()
+    free = shutil.disk_usage(folder).free
+    if free < settings.journal_reserve:
+        reserve = settings.journal_reserve.human_readable(decimal=True)
+        return f"the disk of the journal {folder} has less than {reserve} left"
+    used = size(folder)
+    if used > settings.journal_limit:
+        limit = settings.journal_limit.human_readable(decimal=True)
+        return f"the journal {folder} has reached its limit of {limit}"
+    return ""
+
+
+def size(folder: Path) -> int:
+    """Return how many bytes the journals of a folder take."""
+    total = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                total += entry.stat().st_size
+            except FileNotFoundError:
+                continue  # shipped and deleted just now
+    return total
 
 
 def _unavailable(where: Path, error: Exception) -> JournalUnavailable:
-    return JournalUnavailable(
+    kind = JournalFull if "is full" in str(error) else JournalUnavailable
+    return kind(
         f"the journal at {where} cannot be written: {error}",
         hint="Free disk space or set SMARTOPS_HOME to a writable folder.",
     )
@@ -111,76 +254,18 @@ _current_guard = threading.Lock()
 
 
 def get_journal() -> Journal:
-    """Return this process's journal in the home folder; open it on first use and after a fork."""
+    """Return this process's journal in the home folder.
+
+    It is opened on first use, after a fork, and when the one before is used up.
+    """
     global _current  # noqa: PLW0603 - one file per process is the point
     with _current_guard:
         folder = get_settings().journal_dir
-        if _current is None or not _current.mine or _current.path.parent != folder:
+        known = _current
+        if known is None or not known.mine or known.path.parent != folder:
             _current = Journal(folder)
+        elif known.used_up:
+            _current = Journal(folder)
+            known.close()
+        assert _current is not None  # noqa: S101 - for the type checker
         return _current
-
-
-# --- the reading side -------------------------------------------------------------------------
-
-
-def alive_path(path: Path) -> Path:
-    """Return the file that is locked while the writer of a journal lives."""
-    return path.with_suffix(".alive")
-
-
-def journal_files(folder: Path) -> list[Path]:
-    """Return all journal files, oldest first."""
-    return sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []
-
-
-class JournalReader:
-    """Reads a journal, written by this or another process, living or dead."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._db = sqlite3.connect(f"file:{path}?mode=rw", uri=True, isolation_level=None)
-        row = self._db.execute("SELECT id, host, pid FROM stream").fetchone()
-        self.stream: UUID | None = UUID(row[0]) if row else None
-        self.host: str = row[1] if row else ""
-        self.pid: int = row[2] if row else 0
-
-    def after(self, seq: int, limit: int) -> list[Record]:
-        """Return up to ``limit`` records that follow ``seq``."""
-        rows = self._db.execute(
-            "SELECT seq, id, run_id, type, at, body FROM record WHERE seq > ? ORDER BY seq LIMIT ?",
-            (seq, limit),
-        )
-        return [Record(r[0], UUID(r[1]), UUID(r[2]), r[3], r[4], r[5]) for r in rows]
-
-    def count_after(self, seq: int) -> int:
-        """Return how many records follow ``seq``."""
-        row = self._db.execute("SELECT count(*) FROM record WHERE seq > ?", (seq,)).fetchone()
-        return int(row[0])
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-
-def writer_is_dead(path: Path) -> bool:
-    """Return whether the writer of a journal has gone."""
-    lock = FileLock(alive_path(path))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return False
-    lock.release()
-    return True
-
-
-def remove(path: Path) -> None:
-    """Delete a journal whose writer is dead and whose every record is in the store."""
-    for file in _files_of(path):
-        file.unlink(missing_ok=True)
-
-
-def _files_of(path: Path) -> Iterator[Path]:
-    yield path
-    yield path.with_name(path.name + "-wal")
-    yield path.with_name(path.name + "-shm")
-    yield alive_path(path)

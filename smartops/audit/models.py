@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -39,7 +40,7 @@ OPTIONS: dict[str, Any] = {**_TABLE, **_MARIADB}
 
 
 class Id(TypeDecorator[UUID]):
-    """A UUID in 16 bytes, in an order that keeps UUIDv7 sorted by time."""
+    """A UUID in 16 bytes, in an order that keeps UUIDv7 sorted by time. Takes the bytes as well."""
 
     impl = LargeBinary(16)
     cache_ok = True
@@ -49,9 +50,9 @@ class Id(TypeDecorator[UUID]):
         own = mysql.BINARY(16) if dialect.name in {"mysql", "mariadb"} else LargeBinary(16)
         return dialect.type_descriptor(own)
 
-    def process_bind_param(self, value: UUID | None, dialect: Dialect) -> bytes | None:
+    def process_bind_param(self, value: UUID | bytes | None, dialect: Dialect) -> bytes | None:
         """Return the bytes."""
-        return None if value is None else value.bytes
+        return value.bytes if isinstance(value, UUID) else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:
         """Return the UUID."""
@@ -84,104 +85,338 @@ class UtcTime(TypeDecorator[datetime]):
 
 LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 
+
+class Digest(TypeDecorator[bytes]):
+    """A hash, a key or a signature of a fixed number of bytes."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def __init__(self, length: int = 32) -> None:
+        super().__init__(length)
+        self.length = length
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return BINARY(n) on MySQL and MariaDB, a BLOB on SQLite."""
+        if dialect.name in {"mysql", "mariadb"}:
+            return dialect.type_descriptor(mysql.BINARY(self.length))
+        return dialect.type_descriptor(LargeBinary(self.length))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> bytes | None:
+        """Return the bytes."""
+        return None if value is None else bytes(value)
+
+
 metadata = MetaData(naming_convention=NAMING)
 
-stream = Table(
+
+def _table(name: str, *parts: Any) -> Table:
+    return Table(name, metadata, *parts, **OPTIONS)
+
+
+def _required(name: str, kind: Any) -> Column[Any]:
+    return Column(name, kind, nullable=False)
+
+
+def _key(name: str, kind: Any) -> Column[Any]:
+    return Column(name, kind, primary_key=True, autoincrement=False)
+
+
+# --- the record itself: only ever added to ----------------------------------------------------
+
+
+def _event_table(name: str) -> Table:
+    return _table(
+        name,
+        _key("stream", Id),
+        _key("seq", BigInteger),
+        _required("id", Id),
+        _required("run_id", Id),
+        _required("run_seq", BigInteger),
+        _required("type", String(32)),
+        _required("at", UtcTime),
+        _required("body", LongText),
+        _required("hash", Digest),
+        Index(None, "run_id", "at"),
+    )
+
+
+event = _event_table("event")
+event_held = _event_table("event_held")
+"""Events of runs under legal hold, kept when the rest of their month is pruned."""
+
+seal = _table(
+    "seal",
+    _key("number", BigInteger),
+    _required("before", Digest),
+    _required("root", Digest),
+    _required("events", BigInteger),
+    _required("sealed_at", UtcTime),
+    _required("key_id", Digest(16)),
+    _required("public_key", Digest(32)),
+    _required("hash", Digest),
+    _required("signature", Digest(64)),
+)
+
+seal_part = _table(
+    "seal_part",
+    _key("seal", BigInteger),
+    _key("stream", Id),
+    _required("first_seq", BigInteger),
+    _required("last_seq", BigInteger),
+    _required("root", Digest),
+    Index(None, "stream", "first_seq"),
+)
+
+APPEND_ONLY = ("event", "event_held", "seal", "seal_part")
+
+# --- what is derived from it: can be made again -------------------------------------------------
+
+stream = _table(
     "stream",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("host", String(255), nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("last_seq", BigInteger, nullable=False),
-    **OPTIONS,
+    _key("id", Id),
+    _required("host", String(255)),
+    _required("pid", Integer),
+    Column("process", Id),
+    Column("home", Id),
+    _required("last_seq", BigInteger),
+    Column("sealed_seq", BigInteger, nullable=False, server_default="0"),
+    Column("sealed", Boolean(create_constraint=False), nullable=False, server_default="0"),
+    Index(None, "sealed"),
 )
 
-event = Table(
-    "event",
-    metadata,
-    Column("stream", Id, primary_key=True),
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("id", Id, nullable=False, unique=True),
-    Column("run_id", Id, nullable=False),
-    Column("type", String(32), nullable=False),
-    Column("at", UtcTime, nullable=False),
-    Column("body", LongText, nullable=False),
-    Index(None, "run_id", "at"),
-    **OPTIONS,
-)
-
-job_revision = Table(
+job_revision = _table(
     "job_revision",
-    metadata,
     Column("revision", String(64), primary_key=True),
-    Column("job", String(100), nullable=False),
-    Column("spec", LongText, nullable=False),
-    Column("first_seen_at", UtcTime, nullable=False),
+    _required("job", String(100)),
+    _required("spec", LongText),
+    _required("first_seen_at", UtcTime),
+    Column("author", String(255)),
+    Column("source", String(255)),
     Index(None, "job", "first_seen_at"),
-    **OPTIONS,
 )
 
-job_run = Table(
+job_run = _table(
     "job_run",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("job", String(255), nullable=False),
-    Column("kind", String(16), nullable=False),
+    _key("id", Id),
+    _required("job", String(255)),
+    _required("kind", String(16)),
     Column("revision", String(64)),
-    Column("flow", String(255), nullable=False),
+    _required("flow", String(255)),
     Column("deployment", String(255)),
-    Column("params", LongText, nullable=False),
-    Column("state", String(32), nullable=False),
-    Column("message", LongText, nullable=False),
-    Column("started_at", UtcTime, nullable=False),
+    _required("params", LongText),
+    _required("state", String(32)),
+    _required("message", LongText),
+    _required("started_at", UtcTime),
     Column("ended_at", UtcTime),
-    Column("host", String(255), nullable=False),
-    Column("pid", Integer, nullable=False),
-    Index(None, "started_at"),
-    Index(None, "job", "started_at"),
-    Index(None, "state", "started_at"),
-    **OPTIONS,
+    _required("host", String(255)),
+    _required("pid", Integer),
+    Column("process", Id),
+    Column("home", Id),
+    Column("requested_by", String(255)),
+    Column("told_by", String(16), nullable=False, server_default="own"),
+    Column("evidence", LongText),
+    Column("log_lines", BigInteger, nullable=False, server_default="0"),
+    Index(None, "started_at", "id"),
+    Index(None, "job", "started_at", "id"),
+    Index(None, "state", "started_at", "id"),
+    Index(None, "requested_by", "started_at", "id"),
 )
 
-step_run = Table(
+step_run = _table(
     "step_run",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("run_id", Id, nullable=False),
-    Column("step", String(255), nullable=False),
-    Column("kind", String(64), nullable=False),
-    Column("effect", String(16), nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("state", String(32), nullable=False),
-    Column("inputs", LongText, nullable=False),
+    _key("id", Id),
+    _required("run_id", Id),
+    _required("step", String(255)),
+    _required("kind", String(64)),
+    _required("effect", String(16)),
+    _required("attempt", Integer),
+    _required("state", String(32)),
+    _required("inputs", LongText),
     Column("output", LongText),
     Column("error_class", String(255)),
     Column("error", LongText),
-    Column("started_at", UtcTime, nullable=False),
+    _required("started_at", UtcTime),
     Column("ended_at", UtcTime),
+    Column("host", String(255)),
+    Column("pid", Integer),
     Index(None, "run_id", "started_at"),
     Index(None, "state", "started_at"),
-    **OPTIONS,
 )
 
-device_command = Table(
+device_command = _table(
     "device_command",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("run_id", Id, nullable=False),
-    Column("step_run_id", Id, nullable=False),
-    Column("device", String(255), nullable=False),
-    Column("tag", String(64), nullable=False),
-    Column("unit", String(32), nullable=False),
+    _key("id", Id),
+    _required("run_id", Id),
+    _required("step_run_id", Id),
+    _required("device", String(255)),
+    _required("tag", String(64)),
+    _required("unit", String(32)),
     Column("before_value", Text),
-    Column("requested_value", Text, nullable=False),
+    _required("requested_value", Text),
     Column("after_value", Text),
-    Column("state", String(16), nullable=False),
-    Column("restored", Boolean(create_constraint=False), nullable=False),
-    Column("reason", LongText, nullable=False),
-    Column("requested_at", UtcTime, nullable=False),
+    _required("state", String(16)),
+    Column("verified", Boolean(create_constraint=False)),
+    _required("restored", Boolean(create_constraint=False)),
+    _required("reason", LongText),
+    Column("approver", String(255)),
+    _required("requested_at", UtcTime),
     Column("concluded_at", UtcTime),
     Index(None, "run_id", "requested_at"),
     Index(None, "device", "requested_at"),
-    **OPTIONS,
+)
+
+log_line = _table(
+    "log_line",
+    _key("run_id", Id),
+    _key("number", BigInteger),
+    _key("stream", Id),
+    _required("seq", BigInteger),
+    Column("step_run_id", Id),
+    _required("at", UtcTime),
+    _required("level", Integer),
+    _required("logger", String(255)),
+    _required("message", LongText),
+)
+
+reading = _table(
+    "reading",
+    _key("stream", Id),
+    _key("seq", BigInteger),
+    _key("item", Integer),
+    _required("run_id", Id),
+    _required("step_run_id", Id),
+    _required("device", String(255)),
+    _required("tag", String(64)),
+    Column("value", Text),
+    Column("number", Double),
+    _required("unit", String(32)),
+    _required("quality", String(16)),
+    _required("reason", LongText),
+    Column("source_at", UtcTime),
+    _required("received_at", UtcTime),
+    Index(None, "device", "tag", "received_at"),
+    Index(None, "run_id"),
+)
+
+slot = _table(
+    "slot",
+    _key("id", Id),
+    _required("deployment", String(255)),
+    _required("job", String(255)),
+    _required("due_at", UtcTime),
+    _required("outcome", String(16)),
+    _required("reason", LongText),
+    Column("run_id", Id),
+    _required("told_at", UtcTime),
+    Index(None, "due_at"),
+    Index(None, "job", "due_at"),
+    Index(None, "outcome", "due_at"),
+)
+
+run_process = _table(
+    "run_process",
+    _key("id", Id),
+    _required("run_id", Id),
+    _required("worker", String(255)),
+    _required("host", String(255)),
+    _required("process", Id),
+    _required("home", Id),
+    _required("claimed_at", UtcTime),
+    Column("pid", Integer),
+    Column("started_at", UtcTime),
+    Column("exited_at", UtcTime),
+    Column("exit_status", Integer),
+    Index(None, "run_id", "claimed_at"),
+    Index(None, "exited_at", "claimed_at"),
+)
+
+artifact = _table(
+    "artifact",
+    _key("id", Id),
+    _required("run_id", Id),
+    Column("step_run_id", Id),
+    _required("name", String(255)),
+    _required("media_type", String(127)),
+    _required("bytes", BigInteger),
+    _required("sha256", String(64)),
+    _required("place", LongText),
+    _required("stored_at", UtcTime),
+    Index(None, "run_id", "stored_at"),
+)
+
+approval = _table(
+    "approval",
+    _key("id", Id),
+    _required("run_id", Id),
+    Column("step_run_id", Id),
+    _required("subject", String(255)),
+    _required("state", String(16)),
+    _required("person", String(255)),
+    _required("comment", LongText),
+    _required("at", UtcTime),
+    Index(None, "run_id", "at"),
+    Index(None, "person", "at"),
+)
+
+decision = _table(
+    "decision",
+    _key("id", Id),
+    _required("run_id", Id),
+    Column("step_run_id", Id),
+    _required("verdict", String(16)),
+    _required("person", String(255)),
+    _required("comment", LongText),
+    _required("at", UtcTime),
+    Index(None, "run_id", "at"),
+    Index(None, "person", "at"),
+)
+
+alert = _table(
+    "alert",
+    _key("id", Id),
+    _required("run_id", Id),
+    _required("rule", String(255)),
+    _required("severity", String(16)),
+    _required("title", String(255)),
+    _required("text", LongText),
+    _required("raised_at", UtcTime),
+    Index(None, "run_id", "raised_at"),
+)
+
+alert_delivery = _table(
+    "alert_delivery",
+    _key("id", Id),
+    _required("alert_id", Id),
+    _required("channel", String(64)),
+    _required("recipient", String(255)),
+    _required("state", String(16)),
+    _required("reason", LongText),
+    _required("at", UtcTime),
+    Index(None, "alert_id", "at"),
+)
+
+report = _table(
+    "report",
+    _key("id", Id),
+    _required("name", String(100)),
+    Column("period_from", UtcTime),
+    Column("period_to", UtcTime),
+    _required("media_type", String(127)),
+    _required("bytes", BigInteger),
+    _required("sha256", String(64)),
+    _required("place", LongText),
+    _required("made_at", UtcTime),
+    Index(None, "name", "made_at"),
+)
+
+hold = _table(
+    "hold",
+    _key("id", Id),
+    _required("run_id", Id),
+    _required("placed", Boolean(create_constraint=False)),
+    _required("person", String(255)),
+    _required("reason", LongText),
+    _required("at", UtcTime),
+    Index(None, "run_id", "at"),
 )

@@ -6,21 +6,23 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from uuid6 import uuid7
 
 from smartops import redact
+from smartops.audit import gaps, log_lines
 from smartops.audit.events import Event, RunState, StepState
 from smartops.audit.journal import get_journal
-from smartops.drivers.readings import Command, CommandResult
-from smartops.errors import JournalUnavailable, SmartOpsError, UnknownOutcome
+from smartops.drivers.readings import Command, CommandResult, Reading
+from smartops.errors import JournalFull, JournalUnavailable, SmartOpsError, UnknownOutcome
 from smartops.vocabulary import Effect
 
 
@@ -36,13 +38,18 @@ class RunInfo:
     params: Mapping[str, Any] = field(default_factory=dict)
     revision: str | None = None
     spec: str | None = None
+    requested_by: str | None = None
+    """Who asked for it: a person's name, ``schedule``, or None where nobody said."""
 
 
 _explicit: ContextVar[RunInfo | None] = ContextVar("smartops_run", default=None)
+current_step: ContextVar[StepRecord | None] = ContextVar("smartops_step", default=None)
+"""The record of the step that this code runs in."""
 _started: dict[int, set[UUID]] = {}
 _undecided: set[UUID] = set()
 """Runs with a step whose effect may have happened when the run was cancelled."""
 _guard = threading.Lock()
+_READINGS_AN_EVENT = 200
 logger = logging.getLogger(__name__)
 
 
@@ -65,6 +72,18 @@ def current_run() -> RunInfo | None:
     return explicit_run() or _foreign_run()
 
 
+def _write(event: Event, *, intent: bool = False) -> None:
+    """Journal an event, and before it how many of its run could not be."""
+    missing = gaps.take(event.run_id)
+    gap = [Event("journal.gap", event.run_id, {"records": missing})] if missing else []
+    try:
+        get_journal().append(*gap, event, intent=intent)
+    except JournalUnavailable:
+        if missing:
+            gaps.note(event.run_id, missing)
+        raise
+
+
 def start_run(info: RunInfo) -> None:
     """Journal the start of a run, once in each process. Raises JournalUnavailable."""
     with _guard:
@@ -72,15 +91,21 @@ def start_run(info: RunInfo) -> None:
         if info.id in known:
             return
         body = {key: value for key, value in asdict(info).items() if key != "id"}
-        get_journal().append(Event("run.started", info.id, body))
+        _write(Event("run.started", info.id, body))
         known.add(info.id)
+    log_lines.install()
 
 
 def end_run(info: RunInfo, state: RunState, message: str = "") -> None:
     """Journal the end of a run."""
+    _write(Event("run.ended", info.id, {"state": state, "message": message}))
     with _guard:
         _started.get(os.getpid(), set()).discard(info.id)
-    get_journal().append(Event("run.ended", info.id, {"state": state, "message": message}))
+
+
+def is_recorded(run_id: UUID) -> bool:
+    """Return whether this process has put the start of a run on record, and not yet its end."""
+    return run_id in _started.get(os.getpid(), ())
 
 
 @contextmanager
@@ -131,16 +156,27 @@ class StepRecord:
     """One attempt of a step, on record from before its first effect. Also its command log."""
 
     def __init__(
-        self, info: RunInfo, *, step: str, kind: str, effect: Effect, attempt: int, inputs: Any
+        self,
+        info: RunInfo,
+        *,
+        step: str,
+        kind: str,
+        effect: Effect,
+        attempt: int,
+        inputs: Any,
+        unrecorded_reads: bool = False,
     ) -> None:
         self.id = uuid7()
         self.run_id = info.id
         self.effect = effect
+        self._may_go_unrecorded = unrecorded_reads and effect is Effect.READ
+        self._unrecorded = 0
         self.touched: bool | None = None
         """Whether the effect was started; None when the step does not say."""
         start_run(info)
         self._append(
             "step.started",
+            intent=True,
             step=step,
             kind=kind,
             effect=effect.value,
@@ -148,9 +184,22 @@ class StepRecord:
             inputs=inputs,
         )
 
-    def _append(self, type: Any, **body: Any) -> None:  # noqa: A002
+    def _append(self, type: Any, *, intent: bool = False, **body: Any) -> None:  # noqa: A002
         body["step_run_id"] = str(self.id)
-        get_journal().append(Event(type, self.run_id, body))
+        event = Event(type, self.run_id, body)
+        if self._unrecorded:
+            return self._go_unrecorded()
+        try:
+            _write(event, intent=intent)
+        except JournalFull:
+            if not self._may_go_unrecorded:
+                raise
+            self._go_unrecorded()
+
+    def _go_unrecorded(self) -> None:
+        """Let a read go on without a record. That records are missing is on record, later."""
+        self._unrecorded += 1
+        gaps.note(self.run_id)
 
     @property
     def may_have_happened(self) -> bool:
@@ -180,10 +229,28 @@ class StepRecord:
                 error=describe(error),
             )
 
+    def readings(self, device: str, readings: Sequence[Reading]) -> None:
+        """Put readings on record, in batches that an event can hold."""
+        for start in range(0, len(readings), _READINGS_AN_EVENT):
+            batch = [reading.as_json() for reading in readings[start : start + _READINGS_AN_EVENT]]
+            self._append("readings", device=device, readings=batch)
+
+    def artifact(self, name: str, path: Path, media_type: str, *, sha256: str, size: int) -> None:
+        """Put a file that the step has made on record; ``size`` is in bytes. It never raises."""
+        with _only_logged():
+            self._append(
+                "artifact",
+                name=name,
+                media_type=media_type,
+                bytes=size,
+                sha256=sha256,
+                place=str(path),
+            )
+
     def intend(self, command: Command) -> str:
         """Record a device command before it is sent; return its id. Raises JournalUnavailable."""
         command_id = str(uuid7())
-        self._append("command.intended", command_id=command_id, **asdict(command))
+        self._append("command.intended", intent=True, command_id=command_id, **asdict(command))
         self.touched = True
         return command_id
 

@@ -4,32 +4,61 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import UUID
 
-from smartops.audit import journal
-from smartops.audit.journal import JournalReader
+from smartops.audit import liveness
+from smartops.audit.journal_reader import JournalReader, Record, journal_files, remove
 from smartops.audit.store import Store
 from smartops.errors import RecordRefused
 
 logger = logging.getLogger(__name__)
-BATCH = 500
+BATCH = 2500
+_AT_ONCE = 3
+MOST_BYTES = 4_000_000  # a transaction; the driver splits it into statements of 1 MB
 
 
-def ship_all(store: Store, folder: Path) -> int:
+def ship_all(store: Store, folder: Path, *, keep: bool = False) -> int:
     """Ship what is new in every journal of the folder; return how many records that were.
 
-    Journals of dead writers that are wholly in the store are deleted. Raises StoreUnavailable.
+    Several at once on a server: each of their transactions waits for its disk. Journals of dead
+    writers that are wholly in the store are deleted, unless they are to be kept.
+    Raises StoreUnavailable.
     """
-    return sum(_ship_or_report(store, path) for path in journal.journal_files(folder))
+    paths = journal_files(folder)
+    if store.is_server and len(paths) > 1:
+        with ThreadPoolExecutor(min(_AT_ONCE, len(paths))) as pool:
+            shipped = sum(pool.map(lambda path: _ship_or_report(store, path, keep=keep), paths))
+    else:
+        shipped = sum(_ship_or_report(store, path, keep=keep) for path in paths)
+    if not keep:
+        _forget_the_dead(folder)
+    return shipped
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Delete the signs of life of processes that are dead and have nothing left to ship."""
+    needed: set[UUID] = set()
+    for path in journal_files(folder):
+        try:
+            reader = JournalReader(path)
+        except sqlite3.DatabaseError:
+            continue  # whoever wrote it
+        if reader.writer is not None:
+            needed.add(reader.writer.process)
+        reader.close()
+    liveness.forget_the_dead(folder, needed)
 
 
 _reported: set[Path] = set()
 
 
-def _ship_or_report(store: Store, path: Path) -> int:
+def _ship_or_report(store: Store, path: Path, *, keep: bool) -> int:
     """Ship one journal. One that cannot be read or is refused must not hold up the others."""
     try:
-        return ship_file(store, path)
+        return ship_file(store, path, keep=keep)
     except (sqlite3.DatabaseError, RecordRefused) as error:
         if path not in _reported:
             logger.error("journal %s cannot be shipped and stays: %s", path, error)  # noqa: TRY400
@@ -37,44 +66,59 @@ def _ship_or_report(store: Store, path: Path) -> int:
         return 0
 
 
-def ship_file(store: Store, path: Path) -> int:
+def ship_file(store: Store, path: Path, *, keep: bool = False) -> int:
     """Ship what is new in one journal; see :func:`ship_all`."""
-    dead = journal.writer_is_dead(path)  # asked first: a writer that dies later may still add
     try:
         reader = JournalReader(path)
     except sqlite3.OperationalError:
         # Another recorder has just deleted it, or its writer has not written the first page yet.
         return 0
     try:
+        finished = reader.finished  # asked first: a writer that ends later may still add
         shipped = _ship(store, reader)
     finally:
         reader.close()
-    if dead:
-        journal.remove(path)
+    if finished and not keep:
+        remove(path)
     return shipped
 
 
 def _ship(store: Store, reader: JournalReader) -> int:
-    if reader.stream is None:
+    if reader.writer is None:
         return 0
-    seq, shipped = store.cursor(reader.stream), 0
+    seq, shipped = store.cursor(reader.writer.stream), 0
     while records := reader.after(seq, BATCH):
-        shipped += store.ship(reader.stream, reader.host, reader.pid, records)
+        for batch in _batches(records):
+            shipped += store.ship(reader.writer, batch)
         seq = records[-1].seq
     return shipped
+
+
+def _batches(records: list[Record]) -> Iterator[list[Record]]:
+    """Divide records so that no transaction becomes too great."""
+    batch: list[Record] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += len(record.body)
+        if size >= MOST_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def lag(store: Store, folder: Path) -> int:
     """Return how many journalled records are not in the store yet."""
     total = 0
-    for path in journal.journal_files(folder):
+    for path in journal_files(folder):
         try:
             reader = JournalReader(path)
         except sqlite3.DatabaseError:
             continue
         try:
-            if reader.stream is not None:
-                total += reader.count_after(store.cursor(reader.stream))
+            if reader.writer is not None:
+                total += reader.count_after(store.cursor(reader.writer.stream))
         finally:
             reader.close()
     return total

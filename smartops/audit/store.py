@@ -6,60 +6,78 @@ the stream's cursor, so that a record is taken exactly once however often it is 
 
 from __future__ import annotations
 
-import sqlite3
+import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import Connection
 
 from smartops import redact
-from smartops.audit import models, projection
-from smartops.audit.journal import Record
-from smartops.errors import BadInput, RecordRefused, StoreUnavailable
+from smartops.audit import database, models
+from smartops.audit.bulk_insert import bulk_insert, utc_text
+from smartops.audit.journal_reader import Record, Writer
+from smartops.audit.projection import Projection
+from smartops.errors import RecordRefused, StoreUnavailable
 
-_TIMEOUT_S = 10
-_SERVERS = ("mysql", "mariadb")
+T = TypeVar("T")
+_TRIES = 6
+_COLUMNS = ("stream", "seq", "id", "run_id", "run_seq", "type", "at", "body", "hash")
 
 
 class Store:
     """An audit store. Safe to use from several threads and processes."""
 
     def __init__(self, url: str) -> None:
-        self.url = _parse(url)
+        self.url = database.parse(url)
         redact.register(self.url.password)
-        self.engine = _engine(self.url)
+        self.engine = database.connect(self.url)
 
     @property
     def shown_url(self) -> str:
         """The URL without its password."""
         return self.url.render_as_string(hide_password=True)
 
-    def ship(self, stream: UUID, host: str, pid: int, records: Sequence[Record]) -> int:
+    def ship(self, writer: Writer, records: Sequence[Record]) -> int:
         """Add what is new of a stream's records; return how many that were.
 
-        Raises StoreUnavailable.
+        Raises StoreUnavailable, RecordRefused.
         """
+        return self.again_on_deadlock(lambda: self._ship(writer, records))
+
+    def _ship(self, writer: Writer, records: Sequence[Record]) -> int:
         with self.transaction() as connection:
-            known = self._lock_cursor(connection, stream, host, pid)
+            known = self._lock_cursor(connection, writer)
             new = [record for record in records if record.seq > known]
             if not new:
                 return 0
-            connection.execute(
-                sa.insert(models.event), [projection.event_row(stream, record) for record in new]
-            )
-            for record in new:
-                projection.apply(connection, record, host, pid)
+            rows = [_event_row(writer.stream.bytes, record) for record in new]
+            bulk_insert(connection, "event", _COLUMNS, rows)
+            Projection(connection, writer).apply(new)
             connection.execute(
                 sa.update(models.stream)
-                .where(models.stream.c.id == stream)
-                .values(last_seq=new[-1].seq)
+                .where(models.stream.c.id == writer.stream)
+                .values(last_seq=new[-1].seq, sealed=False)
             )
             return len(new)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is on MySQL or MariaDB."""
+        return self.url.get_backend_name() in database.SERVERS
+
+    def again_on_deadlock(self, work: Callable[[], T]) -> T:
+        """Do a transaction, and do it again when the server gave it up for another's sake."""
+        for _ in range(_TRIES - 1):
+            try:
+                return work()
+            except _Deadlock:
+                time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - not for secrets
+        return work()
 
     def counts(self) -> dict[str, int]:
         """Return how many rows each table has. Raises StoreUnavailable."""
@@ -89,6 +107,15 @@ class Store:
         with self._connection("BEGIN") as connection, connection.begin():
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Give a connection whose queries all see the same moment. Raises StoreUnavailable."""
+        with self._connection("BEGIN") as connection:
+            if self.is_server:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -103,6 +130,8 @@ class Store:
                 f"the audit store {self.shown_url} refuses a record: {redact.text(str(error.orig))}"
             ) from error
         except exc.DBAPIError as error:
+            if _is_deadlock(error):
+                raise _Deadlock(f"the audit store is busy: {error.orig}") from error
             raise self.unavailable(error) from error
 
     def unavailable(self, error: exc.DBAPIError) -> StoreUnavailable:
@@ -119,90 +148,42 @@ class Store:
         )
 
     @staticmethod
-    def _lock_cursor(connection: Connection, stream: UUID, host: str, pid: int) -> int:
+    def _lock_cursor(connection: Connection, writer: Writer) -> int:
         """Return the stream's last number, and keep others from this stream until the end."""
         query = (
             sa.select(models.stream.c.last_seq)
-            .where(models.stream.c.id == stream)
+            .where(models.stream.c.id == writer.stream)
             .with_for_update()
         )
         known = connection.execute(query).scalar()
         if known is not None:
             return int(known)
+        row = {"host": writer.host, "pid": writer.pid, "process": writer.process}
+        row |= {"home": writer.home, "last_seq": 0, "sealed_seq": 0, "sealed": True}
         try:
             with connection.begin_nested():
-                connection.execute(
-                    sa.insert(models.stream).values(id=stream, host=host, pid=pid, last_seq=0)
-                )
+                connection.execute(sa.insert(models.stream).values(id=writer.stream, **row))
         except exc.IntegrityError:  # another process was first; its transaction has ended now
             return int(connection.execute(query).scalar_one())
         return 0
 
 
-def _parse(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-        parsed.get_dialect()
-    except (exc.ArgumentError, exc.NoSuchModuleError, ValueError):
-        raise BadInput(
-            "SMARTOPS_DATABASE_URL is no database URL that SmartOps knows",
-            hint="Write mysql+pymysql://user:password@host/name or sqlite:///path.",
-        ) from None
-    if parsed.get_backend_name() not in {"sqlite", *_SERVERS}:
-        raise BadInput(
-            f"SMARTOPS_DATABASE_URL names {parsed.get_backend_name()}; "
-            "the audit store runs on MySQL, MariaDB and SQLite"
-        )
-    if "password" in parsed.query:
-        raise BadInput("SMARTOPS_DATABASE_URL: write the password as user:password@host")
-    if parsed.get_backend_name() in _SERVERS and parsed.get_driver_name() != "pymysql":
-        parsed = parsed.set(drivername=f"{parsed.get_backend_name()}+pymysql")
-    return parsed
+def _event_row(stream: bytes, record: Record) -> tuple[Any, ...]:
+    seq, event_id, run_id, run_seq, event_type, at_us, body, digest = record
+    return (stream, seq, event_id, run_id, run_seq, event_type, utc_text(at_us), body, digest)
 
 
-def _engine(url: URL) -> Engine:
-    if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(url, connect_args={"timeout": _TIMEOUT_S})
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    return sa.create_engine(
-        url,
-        # MySQL's own default deadlocks on concurrent upserts.
-        isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
-        pool_recycle=3600,
-        connect_args={
-            "connect_timeout": _TIMEOUT_S,
-            # Without these a frozen server hangs the caller for ever, even in the handshake.
-            "read_timeout": 3 * _TIMEOUT_S,
-            "write_timeout": 3 * _TIMEOUT_S,
-            "charset": "utf8mb4",
-            "sql_mode": "TRADITIONAL",
-        },
-    )
+class _Deadlock(StoreUnavailable):
+    """The server gave up a transaction so that another could go on."""
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # SQLAlchemy's "begin" event below opens transactions
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA synchronous=FULL")
-    deadline = time.monotonic() + _TIMEOUT_S
-    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        # The switch does not wait for others as statements do: it fails at once.
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(0.01)
-    cursor.close()
+def _is_deadlock(error: exc.DBAPIError) -> bool:
+    return _code(error) in {1205, 1213}
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+def _code(error: exc.DBAPIError) -> Any:
+    return error.orig.args[0] if error.orig and error.orig.args else None
 
 
 def _no_such_table(error: exc.DBAPIError) -> bool:
-    code = error.orig.args[0] if error.orig and error.orig.args else None
-    return code == 1146 or "no such table" in str(error.orig)
+    return _code(error) == 1146 or "no such table" in str(error.orig)

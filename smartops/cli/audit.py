@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from smartops.audit.store import Store
 from smartops.cli.connection import audit_store
-from smartops.cli.output import out, print_json, table
+from smartops.cli.output import local_time, out, print_json, table
+from smartops.errors import BadInput
 from smartops.settings import get_settings
+
+if TYPE_CHECKING:
+    from smartops.audit.verify import BadRow, Verdict
 
 app = typer.Typer(help="The audit record.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -45,3 +51,139 @@ def stats(as_json: AsJson = False) -> None:
         return
     out.print(table(["table", "rows"], counts.items()))
     out.print(f"waiting in journals: {waiting}")
+
+
+@app.command()
+def verify(
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Also derive every run from its events again.")
+    ] = False,
+    anchor: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file with published seals, one a line; beside those of the settings."),
+    ] = None,
+    key: Annotated[
+        list[Path] | None, typer.Option(help="A public key (PEM) that may have signed.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Prove that nothing was altered, deleted, inserted, moved or cut off; else exit with 1."""
+    from smartops.audit import anchors, keys, replay, verify  # noqa: PLC0415 - slow to import
+
+    settings = get_settings()
+    published = [seal for place in anchors.anchors_of(settings) for seal in place.published()]
+    for path in anchor or []:
+        if not path.is_file():
+            raise BadInput(f"--anchor: there is no file {path}")
+        published += anchors.read_file(path)
+    trusted = keys.trusted_keys(settings.keys_dir, *(key or []))
+    with audit_store() as store:
+        verdict = verify.verify(store, trusted, anchors.anchored_hashes(published))
+        if tables and verdict.ok:
+            verdict.first_bad = replay.first_difference(store)
+    if as_json:
+        print_json(verdict.as_json())
+    else:
+        _print_verdict(verdict)
+    return 0 if verdict.ok else 1
+
+
+def _print_verdict(verdict: Verdict) -> None:
+    counted = f"{verdict.events} events of {verdict.runs} runs under {verdict.seals} seals"
+    anchored = f"published up to seal {verdict.anchored}" if verdict.anchored else "none published"
+    if verdict.first_bad is None:
+        out.print(Text.assemble(("whole", "green"), f": {counted}, {anchored}"))
+        if verdict.unsealed:
+            out.print(f"{verdict.unsealed} events are not sealed yet")
+    else:
+        out.print(Text.assemble(("TAMPERED", "red"), f": {_bad(verdict.first_bad)}"))
+
+
+def _bad(row: BadRow) -> str:
+    run = f" (run {row.run_id})" if row.run_id else ""
+    return f"{row.table} {row.row} {row.what}{run}"
+
+
+@app.command()
+def export(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The ZIP file to write.")],
+    run: Annotated[str | None, typer.Option(help="Only this run, by its id.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the record to a file that proves itself: it holds its own short verifier."""
+    from reports.runs import get_run  # noqa: PLC0415 - slow to import
+    from smartops.audit import export as exporting  # noqa: PLC0415
+
+    with audit_store() as store:
+        run_id = get_run(store, run).run.run_id if run else None
+        done = exporting.export(store, output, run_id)
+    if as_json:
+        print_json({"file": str(output), "events": done.events, "seals": done.seals})
+    else:
+        out.print(f"{output}: {done.events} events, {done.seals} seals")
+        out.print(f"verify it with: unzip -p {output} verify.py | python3 - {output}")
+
+
+@app.command()
+def prune(
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Keep so many days. Default: the setting.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take old records away, by whole months on a server; runs under hold are kept."""
+    from smartops.audit import keys  # noqa: PLC0415 - slow to import
+    from smartops.audit import prune as pruning  # noqa: PLC0415
+
+    settings = get_settings()
+    keep = days or settings.retention_days
+    if keep is None:
+        raise BadInput("nothing says how long to keep: give --days or set SMARTOPS_RETENTION_DAYS")
+    with audit_store() as store:
+        key = keys.signing_key(settings.keys_dir)
+        done = pruning.prune(store, key, keep, dry_run=dry_run)
+    if as_json:
+        print_json({**vars(done), "before": done.before.isoformat(), "dry_run": dry_run})
+        return
+    would = "would go" if dry_run else "gone"
+    out.print(f"before {local_time(done.before)}: {done.events} events of {done.runs} runs {would}")
+    if done.held_runs:
+        out.print(f"kept under hold: {done.held_runs} runs")
+
+
+@app.command()
+def hold(
+    run: Annotated[str, typer.Argument(help="The run's id, or the first part of it.")],
+    reason: Annotated[str, typer.Option(help="Why; it is on record.")],
+    as_json: AsJson = False,
+) -> None:
+    """Keep a run's record whatever the retention says."""
+    _place_hold(run, reason, placed=True, as_json=as_json)
+
+
+@app.command()
+def release(
+    run: Annotated[str, typer.Argument(help="The run's id, or the first part of it.")],
+    reason: Annotated[str, typer.Option(help="Why; it is on record.")],
+    as_json: AsJson = False,
+) -> None:
+    """End a hold; the run's record goes with the next pruning."""
+    _place_hold(run, reason, placed=False, as_json=as_json)
+
+
+def _place_hold(run: str, reason: str, *, placed: bool, as_json: bool) -> None:
+    import getpass  # noqa: PLC0415
+
+    from reports.runs import get_run  # noqa: PLC0415 - slow to import
+    from smartops.audit import holds, shipping  # noqa: PLC0415
+
+    with audit_store() as store:
+        run_id = get_run(store, run).run.run_id
+        person = getpass.getuser()
+        holds.record(store, run_id, person=person, reason=reason, placed=placed)
+        shipping.ship_all(store, get_settings().journal_dir)
+    if as_json:
+        print_json({"run_id": str(run_id), "held": placed, "by": person, "reason": reason})
+    else:
+        out.print(f"run {run_id} is {'held' if placed else 'no longer held'}")

@@ -77,6 +77,12 @@ class JobSpec(Strict):
         title="Parameters",
         description="Values given at the start of a run, used as {{ params.name }}.",
     )
+    read_when_journal_full: bool = Field(
+        default=False,
+        title="Read when the journal is full",
+        description="Let steps that only read go on, off the record, when the journal can take no "
+        "more. Steps with an effect never start then.",
+    )
     steps: tuple[StepSpec, ...] = Field(
         min_length=1,
         max_length=1000,

@@ -24,10 +24,10 @@ from uuid6 import uuid7
 from reports.runs import get_run, list_runs
 from services.recorder import Recorder
 from smartops import audited, errors, redact
-from smartops.audit import journal as journals
 from smartops.audit import models, recording, schema, shipping
 from smartops.audit.events import Event
-from smartops.audit.journal import Journal, JournalReader, get_journal
+from smartops.audit.journal import Journal, get_journal
+from smartops.audit.journal_reader import JournalReader, journal_files
 from smartops.audit.recording import RunInfo, StepRecord, recorded_run
 from smartops.audit.store import Store
 from smartops.drivers.readings import Command, CommandResult
@@ -77,9 +77,9 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
             acknowledged = int(writer.stdout.readline())
         writer.send_signal(signal.SIGKILL)
         acknowledged = max([acknowledged, *map(int, writer.stdout.read().split())])
-    (path,) = journals.journal_files(tmp_path)
-    assert journals.writer_is_dead(path)
+    (path,) = journal_files(tmp_path)
     reader = JournalReader(path)
+    assert reader.finished
     records = reader.after(0, 1_000_000)
     reader.close()
     assert [record.seq for record in records] == list(range(1, len(records) + 1))
@@ -89,9 +89,11 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
 def test_a_living_writer_is_not_dead(tmp_path: Path) -> None:
     """A quiet writer is told from a dead one, and its journal is not deleted."""
     journal = Journal(tmp_path)
-    assert not journals.writer_is_dead(journal.path)
+    reader = JournalReader(journal.path)
+    assert not reader.finished
     journal.close()
-    assert journals.writer_is_dead(journal.path)
+    reader = JournalReader(journal.path)
+    assert reader.finished
 
 
 def test_an_unwritable_journal_stops_the_effect(tmp_path: Path) -> None:
@@ -218,14 +220,14 @@ def test_shipping_twice_changes_nothing(store: Store) -> None:
     """Replays are harmless, in the events as in the tables."""
     with recorded_run(a_run()):
         pass
-    (path,) = journals.journal_files(get_settings().journal_dir)
+    (path,) = journal_files(get_settings().journal_dir)
     reader = JournalReader(path)
     records = reader.after(0, 100)
-    assert reader.stream is not None
-    assert store.ship(reader.stream, "h", 1, records) == 2
+    assert reader.writer is not None
+    assert store.ship(reader.writer, records) == 2
     before = [rows(store, table) for table in models.metadata.sorted_tables]
-    assert store.ship(reader.stream, "h", 1, records) == 0
-    assert store.ship(reader.stream, "h", 1, records[:1]) == 0
+    assert store.ship(reader.writer, records) == 0
+    assert store.ship(reader.writer, records[:1]) == 0
     assert [rows(store, table) for table in models.metadata.sorted_tables] == before
     reader.close()
 
@@ -259,7 +261,7 @@ def test_a_dead_writers_journal_is_deleted_when_it_is_shipped(store: Store) -> N
     dead.close()
     living = Journal(folder)
     assert ship(store) == 1
-    assert journals.journal_files(folder) == [living.path]
+    assert journal_files(folder) == [living.path]
     assert sorted(p.suffix for p in folder.iterdir() if str(dead.stream) in p.name) == []
     living.close()
 
@@ -408,7 +410,7 @@ def test_a_full_disk_does_not_hide_an_unknown_outcome(
     """The journal fails while a failure is recorded: the failure is what is raised."""
     info = a_run()
 
-    def full(_journal: Journal, _event: Event) -> None:
+    def full(_journal: Journal, *_events: Event, **_how: bool) -> None:
         raise errors.JournalUnavailable("disk full")
 
     def begin() -> StepRecord:

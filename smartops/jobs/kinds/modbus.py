@@ -29,6 +29,11 @@ class ModbusRead(StepBase):
         description="Names from the device's tag map.",
         json_schema_extra=suggest([]),
     )
+    keep: bool = Field(
+        default=False,
+        title="Keep readings",
+        description="Put each reading on record by itself, for reports on the device.",
+    )
 
     @classmethod
     def summary(cls, output: Any) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
-from smartops.audit.models import OPTIONS, Id, LongText, UtcTime
+from smartops.audit.migrations.resumable import create_index, create_table
+from smartops.audit.models import Id, LongText, UtcTime
 
 revision = "0001"
 down_revision = None
@@ -15,21 +14,9 @@ branch_labels = None
 depends_on = None
 
 
-def _create_table(name: str, *parts: Any, **options: Any) -> None:
-    """Create a table unless it is there: MySQL commits each statement, so a kill leaves some."""
-    if not sa.inspect(op.get_bind()).has_table(name):
-        op.create_table(name, *parts, **options)
-
-
-def _create_index(name: str, table: str, columns: list[str]) -> None:
-    known = sa.inspect(op.get_bind()).get_indexes(table)
-    if name not in {index["name"] for index in known}:
-        op.create_index(name, table, columns)
-
-
 def upgrade() -> None:
     """Apply."""
-    _create_table(
+    create_table(
         "device_command",
         sa.Column("id", Id, nullable=False),
         sa.Column("run_id", Id, nullable=False),
@@ -46,16 +33,11 @@ def upgrade() -> None:
         sa.Column("requested_at", UtcTime, nullable=False),
         sa.Column("concluded_at", UtcTime, nullable=True),
         sa.PrimaryKeyConstraint("id"),
-        **OPTIONS,
     )
-    _create_index(
-        "ix_device_command_device_requested_at", "device_command", ["device", "requested_at"]
-    )
-    _create_index(
-        "ix_device_command_run_id_requested_at", "device_command", ["run_id", "requested_at"]
-    )
+    create_index("device_command", "device", "requested_at")
+    create_index("device_command", "run_id", "requested_at")
 
-    _create_table(
+    create_table(
         "event",
         sa.Column("stream", Id, nullable=False),
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -66,22 +48,20 @@ def upgrade() -> None:
         sa.Column("body", LongText, nullable=False),
         sa.PrimaryKeyConstraint("stream", "seq"),
         sa.UniqueConstraint("id", name="uq_event_id"),
-        **OPTIONS,
     )
-    _create_index("ix_event_run_id_at", "event", ["run_id", "at"])
+    create_index("event", "run_id", "at")
 
-    _create_table(
+    create_table(
         "job_revision",
         sa.Column("revision", sa.String(length=64), nullable=False),
         sa.Column("job", sa.String(length=100), nullable=False),
         sa.Column("spec", LongText, nullable=False),
         sa.Column("first_seen_at", UtcTime, nullable=False),
         sa.PrimaryKeyConstraint("revision"),
-        **OPTIONS,
     )
-    _create_index("ix_job_revision_job_first_seen_at", "job_revision", ["job", "first_seen_at"])
+    create_index("job_revision", "job", "first_seen_at")
 
-    _create_table(
+    create_table(
         "job_run",
         sa.Column("id", Id, nullable=False),
         sa.Column("job", sa.String(length=255), nullable=False),
@@ -97,13 +77,12 @@ def upgrade() -> None:
         sa.Column("host", sa.String(length=255), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        **OPTIONS,
     )
-    _create_index("ix_job_run_job_started_at", "job_run", ["job", "started_at"])
-    _create_index("ix_job_run_started_at", "job_run", ["started_at"])
-    _create_index("ix_job_run_state_started_at", "job_run", ["state", "started_at"])
+    create_index("job_run", "job", "started_at")
+    create_index("job_run", "started_at")
+    create_index("job_run", "state", "started_at")
 
-    _create_table(
+    create_table(
         "step_run",
         sa.Column("id", Id, nullable=False),
         sa.Column("run_id", Id, nullable=False),
@@ -119,19 +98,17 @@ def upgrade() -> None:
         sa.Column("started_at", UtcTime, nullable=False),
         sa.Column("ended_at", UtcTime, nullable=True),
         sa.PrimaryKeyConstraint("id"),
-        **OPTIONS,
     )
-    _create_index("ix_step_run_run_id_started_at", "step_run", ["run_id", "started_at"])
-    _create_index("ix_step_run_state_started_at", "step_run", ["state", "started_at"])
+    create_index("step_run", "run_id", "started_at")
+    create_index("step_run", "state", "started_at")
 
-    _create_table(
+    create_table(
         "stream",
         sa.Column("id", Id, nullable=False),
         sa.Column("host", sa.String(length=255), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("last_seq", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        **OPTIONS,
     )
 
 

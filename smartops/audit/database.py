@@ -1,0 +1,109 @@
+"""Connections to the audit store's database: SQLite, MariaDB or MySQL, with TLS where wanted."""
+
+from __future__ import annotations
+
+import sqlite3
+import ssl
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+
+from smartops.errors import BadInput
+from smartops.settings import get_settings
+
+_TIMEOUT_S = 10
+SERVERS = ("mysql", "mariadb")
+_TLS_WORDS = ("ssl", "ssl_ca", "ssl_disabled", "ssl_verify_cert", "ssl_verify_identity")
+
+
+def parse(url: str) -> URL:
+    """Return the URL of an audit store. Raises BadInput for one that cannot be such."""
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect()
+    except (exc.ArgumentError, exc.NoSuchModuleError, ValueError):
+        raise BadInput(
+            "SMARTOPS_DATABASE_URL is no database URL that SmartOps knows",
+            hint="Write mysql+pymysql://user:password@host/name or sqlite:///path.",
+        ) from None
+    if parsed.get_backend_name() not in {"sqlite", *SERVERS}:
+        raise BadInput(
+            f"SMARTOPS_DATABASE_URL names {parsed.get_backend_name()}; "
+            "the audit store runs on MySQL, MariaDB and SQLite"
+        )
+    if "password" in parsed.query:
+        raise BadInput("SMARTOPS_DATABASE_URL: write the password as user:password@host")
+    if words := sorted(set(_TLS_WORDS) & set(parsed.query)):
+        # In a URL these do what nobody expects: ssl_disabled=false turns TLS off, and ssl_ca alone
+        # verifies nothing.
+        raise BadInput(
+            f"SMARTOPS_DATABASE_URL: {words[0]} has no place in the URL",
+            hint="Set SMARTOPS_DATABASE_CA to the authority's certificate.",
+        )
+    if parsed.get_backend_name() in SERVERS and parsed.get_driver_name() != "pymysql":
+        parsed = parsed.set(drivername=f"{parsed.get_backend_name()}+pymysql")
+    return parsed
+
+
+def connect(url: URL) -> Engine:
+    """Return an engine that reconnects, times out and compares byte by byte."""
+    if url.get_backend_name() == "sqlite":
+        engine = sa.create_engine(url, connect_args={"timeout": _TIMEOUT_S})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return sa.create_engine(
+        url,
+        # MySQL's own default deadlocks on concurrent upserts.
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        pool_recycle=3600,
+        connect_args={
+            "connect_timeout": _TIMEOUT_S,
+            # Without these a frozen server hangs the caller for ever, even in the handshake.
+            "read_timeout": 3 * _TIMEOUT_S,
+            "write_timeout": 3 * _TIMEOUT_S,
+            "charset": "utf8mb4",
+            "sql_mode": "TRADITIONAL",
+            **_tls(),
+        },
+    )
+
+
+def _tls() -> dict[str, Any]:
+    path = get_settings().database_ca
+    return {} if path is None else {"ssl": _tls_context(path)}
+
+
+@lru_cache(maxsize=4)
+def _tls_context(path: Path) -> ssl.SSLContext:
+    """Return the one context of all connections: a fresh one costs 20 ms each."""
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise BadInput(f"SMARTOPS_DATABASE_CA={path}: {error.strerror or error}") from None
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy's "begin" event below opens transactions
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=FULL")
+    deadline = time.monotonic() + _TIMEOUT_S
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        # The switch does not wait for others as statements do: it fails at once.
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))

@@ -1,19 +1,33 @@
 """The work pool type ``smartops``: runs each flow run in a process of its own.
 
 Registered by entry point, so that ``prefect worker start --pool smartops --type smartops`` and the
-form for work pools know it.
+form for work pools know it. What the worker takes, starts and sees end is on record, so that a run
+whose worker died is told from one that goes on.
 """
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
+from prefect.client.schemas.objects import FlowRun
+from prefect.workers.process import (
+    ProcessJobConfiguration,
+    ProcessWorker,
+    ProcessWorkerResult,
+)
+from uuid6 import uuid7
+
+from smartops.audit.events import Event, EventType
+from smartops.audit.journal import get_journal
+from smartops.errors import JournalUnavailable
 
 POOL = "smartops"
+logger = logging.getLogger(__name__)
 
 
 class SmartOpsJobConfiguration(ProcessJobConfiguration):
@@ -31,6 +45,24 @@ class SmartOpsJobConfiguration(ProcessJobConfiguration):
         super().prepare_for_flow_run(*args, **kwargs)
 
 
+class _Started:
+    """Puts the process's id on record when the executor says that it has started."""
+
+    def __init__(self, inner: Any, claim: UUID, run_id: UUID) -> None:
+        self._inner = inner
+        self._claim = claim
+        self._run_id = run_id
+
+    def started(self, pid: int) -> None:
+        """Pass the word on."""
+        _record("process.started", self._run_id, self._claim, pid=pid)
+        if self._inner is not None:
+            self._inner.started(pid)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 class SmartOpsWorker(ProcessWorker):
     """The worker of the pool type ``smartops``."""
 
@@ -39,3 +71,39 @@ class SmartOpsWorker(ProcessWorker):
     _display_name = "SmartOps"
     _description = "Runs SmartOps jobs and audited flows, each in a process of its own."
     _logo_url = ""
+
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        """Take a run: say so on record before Prefect hears of it."""
+        claim = uuid7()
+        self._claims = {**getattr(self, "_claims", {}), flow_run.id: claim}
+        _record("process.claimed", flow_run.id, claim, worker=self.name)
+        try:
+            await super()._submit_run(flow_run)
+        finally:
+            if self._claims.pop(flow_run.id, None) is not None:  # it never came to `run`
+                _record("process.exited", flow_run.id, claim, exit_status=None)
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: ProcessJobConfiguration,
+        task_status: Any = None,
+    ) -> ProcessWorkerResult:
+        """Run a flow run in a process; put its start and its end on record."""
+        claim = self._claims.pop(flow_run.id, None) or uuid7()
+        status: int | None = None
+        try:
+            told = _Started(task_status, claim, flow_run.id)
+            result = await super().run(flow_run, configuration, told)  # type: ignore[arg-type]
+            status = result.status_code
+        finally:
+            _record("process.exited", flow_run.id, claim, exit_status=status)
+        return result
+
+
+def _record(event: EventType, run_id: UUID, claim: UUID, **body: Any) -> None:
+    """Put it on record; a journal that cannot take it does not stop the worker."""
+    try:
+        get_journal().append(Event(event, run_id, {"claim_id": str(claim), **body}))
+    except JournalUnavailable as error:
+        logger.warning("%s", error.one_line)

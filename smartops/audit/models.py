@@ -7,27 +7,22 @@ keys of a JSON column.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    DateTime,
-    Dialect,
     Double,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
     Text,
 )
-from sqlalchemy.dialects import mysql
-from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from smartops.audit.column_types import Digest, Id, LongText, UtcTime
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -37,74 +32,6 @@ NAMING = {
 _TABLE = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 _MARIADB = {key.replace("mysql", "mariadb"): value for key, value in _TABLE.items()}
 OPTIONS: dict[str, Any] = {**_TABLE, **_MARIADB}
-
-
-class Id(TypeDecorator[UUID]):
-    """A UUID in 16 bytes, in an order that keeps UUIDv7 sorted by time. Takes the bytes as well."""
-
-    impl = LargeBinary(16)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return BINARY(16) on MySQL and MariaDB, a BLOB on SQLite."""
-        own = mysql.BINARY(16) if dialect.name in {"mysql", "mariadb"} else LargeBinary(16)
-        return dialect.type_descriptor(own)
-
-    def process_bind_param(self, value: UUID | bytes | None, dialect: Dialect) -> bytes | None:
-        """Return the bytes."""
-        return value.bytes if isinstance(value, UUID) else value
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:
-        """Return the UUID."""
-        return None if value is None else UUID(bytes=bytes(value))
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """An aware time, stored as UTC with microseconds."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return DATETIME(6) on MySQL and MariaDB."""
-        own = mysql.DATETIME(fsp=6) if dialect.name in {"mysql", "mariadb"} else DateTime()
-        return dialect.type_descriptor(own)
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the naive UTC time; refuse a time without a zone."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value} has no time zone")
-        return value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the aware time."""
-        return None if value is None else value.replace(tzinfo=UTC)
-
-
-LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
-
-
-class Digest(TypeDecorator[bytes]):
-    """A hash, a key or a signature of a fixed number of bytes."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def __init__(self, length: int = 32) -> None:
-        super().__init__(length)
-        self.length = length
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return BINARY(n) on MySQL and MariaDB, a BLOB on SQLite."""
-        if dialect.name in {"mysql", "mariadb"}:
-            return dialect.type_descriptor(mysql.BINARY(self.length))
-        return dialect.type_descriptor(LargeBinary(self.length))
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> bytes | None:
-        """Return the bytes."""
-        return None if value is None else bytes(value)
 
 
 metadata = MetaData(naming_convention=NAMING)
@@ -305,12 +232,14 @@ slot = _table(
     _required("deployment", String(255)),
     _required("job", String(255)),
     _required("due_at", UtcTime),
+    _required("schedule", String(255)),
     _required("outcome", String(16)),
     _required("reason", LongText),
     Column("run_id", Id),
     _required("told_at", UtcTime),
     Index(None, "due_at"),
     Index(None, "job", "due_at"),
+    Index(None, "deployment", "due_at"),
     Index(None, "outcome", "due_at"),
 )
 

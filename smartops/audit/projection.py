@@ -16,6 +16,7 @@ from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
 from smartops.audit import models
+from smartops.audit.column_types import Id, UtcTime
 from smartops.audit.journal_reader import Record, Writer
 from smartops.audit.row_writing import Changes
 
@@ -275,6 +276,7 @@ class Projection:
             "deployment": body["deployment"],
             "job": body["job"],
             "due_at": datetime.fromisoformat(body["due_at"]),
+            "schedule": body["schedule"],
             "outcome": body["outcome"],
             "reason": body["reason"],
             "run_id": _id(body["slot_run_id"]) if body.get("slot_run_id") else None,
@@ -307,11 +309,11 @@ def _as_row(table: Table) -> Callable[[Projection, Record, Body], None]:
 
 
 def _value(column: sa.Column[Any], value: Any, record: Record) -> Any:
-    if isinstance(column.type, models.UtcTime):
+    if isinstance(column.type, UtcTime):
         if value is None and not column.nullable:
             return record.at
         return value and datetime.fromisoformat(value)
-    if isinstance(column.type, models.Id):
+    if isinstance(column.type, Id):
         return value and _id(value)
     return value
 

@@ -6,6 +6,7 @@ the stream's cursor, so that a record is taken exactly once however often it is 
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,9 @@ from smartops.errors import RecordRefused, StoreUnavailable
 
 T = TypeVar("T")
 _TRIES = 6
+_NOT_SHOWN = (RecordRefused, LookupError, ValueError, TypeError, AttributeError)
+"""What a record raises that is not of the shape that its table wants."""
+logger = logging.getLogger(__name__)
 _COLUMNS = ("stream", "seq", "id", "run_id", "run_seq", "type", "at", "body", "hash")
 
 
@@ -47,9 +51,15 @@ class Store:
 
         Raises StoreUnavailable, RecordRefused.
         """
-        return self.again_on_deadlock(lambda: self._ship(writer, records))
+        try:
+            return self.again_on_deadlock(lambda: self._ship(writer, records))
+        except _NOT_SHOWN as error:
+            logger.warning(
+                "stream %s holds a record that cannot be shown: %s", writer.stream, error
+            )
+            return self.again_on_deadlock(lambda: self._ship(writer, records, singly=True))
 
-    def _ship(self, writer: Writer, records: Sequence[Record]) -> int:
+    def _ship(self, writer: Writer, records: Sequence[Record], *, singly: bool = False) -> int:
         with self.transaction() as connection:
             known = self._lock_cursor(connection, writer)
             new = [record for record in records if record.seq > known]
@@ -57,13 +67,27 @@ class Store:
                 return 0
             rows = [_event_row(writer.stream.bytes, record) for record in new]
             bulk_insert(connection, "event", _COLUMNS, rows)
-            Projection(connection, writer).apply(new)
+            if singly:
+                self._show_singly(connection, writer, new)
+            else:
+                Projection(connection, writer).apply(new)
             connection.execute(
                 sa.update(models.stream)
                 .where(models.stream.c.id == writer.stream)
                 .values(last_seq=new[-1].seq, sealed=False)
             )
             return len(new)
+
+    @staticmethod
+    def _show_singly(connection: Connection, writer: Writer, records: Sequence[Record]) -> None:
+        """Show what can be shown; the others stay in the events, which is where nothing is lost."""
+        for record in records:
+            try:
+                with connection.begin_nested():
+                    Projection(connection, writer).apply([record])
+            except (*_NOT_SHOWN, exc.IntegrityError, exc.DataError) as error:
+                text = redact.text(str(error).splitlines()[0])
+                logger.error("%s record %s is not shown: %s", record.type, record.seq, text)  # noqa: TRY400
 
     @property
     def is_server(self) -> bool:

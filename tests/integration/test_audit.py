@@ -378,20 +378,38 @@ def test_a_start_that_comes_late_does_not_reopen_a_run(store: Store) -> None:
 def test_a_sick_journal_does_not_hold_up_the_others(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file that is no journal, and a record that the store refuses: told once, and left."""
+    """A file that is no journal is told of once, and left."""
     folder = get_settings().journal_dir
     folder.mkdir(parents=True)
     (folder / "0.journal").write_bytes(b"not a database at all" * 100)
-    twice = Journal(folder)
-    step = {"step_run_id": str(uuid7()), "step": "s", "kind": "k", "effect": "read", "attempt": 1}
-    for _ in range(2):
-        twice.append(Event("step.started", uuid7(), {**step, "inputs": {}}))
     with recorded_run(a_run()):
         pass
     assert [ship(store), ship(store)] == [2, 0]
     assert [run.state for run in list_runs(store)] == ["completed"]
-    assert sum("cannot be shipped" in message for message in caplog.messages) == 2
-    twice.close()
+    assert sum("cannot be shipped" in message for message in caplog.messages) == 1
+
+
+def test_a_record_that_cannot_be_shown_is_kept(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body of another shape, an id that is taken: the events are whole, the others are shown."""
+    folder = get_settings().journal_dir
+    step = {"step_run_id": str(uuid7()), "step": "s", "kind": "k", "effect": "read", "attempt": 1}
+    for _ in range(2):  # the second is a step that was there before
+        journal = Journal(folder)
+        journal.append(Event("step.started", uuid7(), {**step, "inputs": {}}))
+        journal.close()
+    strange = Journal(folder)
+    strange.append(Event("run.started", uuid7(), {"no": "job"}))
+    strange.append(Event("slot", uuid7(), {"slot_id": "no uuid"}))
+    strange.close()
+    with recorded_run(a_run()):
+        pass
+    assert [ship(store), ship(store)] == [6, 0]
+    assert [run.state for run in list_runs(store)] == ["completed"]
+    assert len(rows(store, models.event)) == 6
+    assert len(rows(store, models.step_run)) == 1
+    assert sum("is not shown" in message for message in caplog.messages) == 3
 
 
 def test_a_migration_that_was_killed_is_finished(empty_store: Store) -> None:

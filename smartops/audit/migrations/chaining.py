@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from alembic import op
 
 from smartops.audit.chain import FIRST, link, micros
+from smartops.audit.column_types import Digest, Id, LongText, UtcTime
 from smartops.audit.migrations.resumable import create_index, has_column, has_table
-from smartops.audit.models import OPTIONS, Digest, Id, LongText, UtcTime
+from smartops.audit.models import OPTIONS
 
 _BATCH = 1000
 _NEW, _OLD = "event_chained", "event"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from smartops.audit.column_types import Id, LongText, UtcTime
 from smartops.audit.migrations.resumable import create_index, create_table
-from smartops.audit.models import Id, LongText, UtcTime
 
 revision = "0001"
 down_revision = None

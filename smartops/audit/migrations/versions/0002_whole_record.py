@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from smartops.audit.column_types import Digest, Id, LongText, UtcTime
 from smartops.audit.migrations.chaining import chain_old_events, unchain_events
 from smartops.audit.migrations.guarding import guard, unguard
 from smartops.audit.migrations.partitions import partition
@@ -17,7 +18,6 @@ from smartops.audit.migrations.resumable import (
     drop_tables,
     has_column,
 )
-from smartops.audit.models import Digest, Id, LongText, UtcTime
 
 revision = "0002"
 down_revision = "0001"
@@ -236,12 +236,13 @@ def _create_tables() -> None:
         sa.Column("deployment", sa.String(length=255), nullable=False),
         sa.Column("job", sa.String(length=255), nullable=False),
         sa.Column("due_at", UtcTime, nullable=False),
+        sa.Column("schedule", sa.String(length=255), nullable=False),
         sa.Column("outcome", sa.String(length=16), nullable=False),
         sa.Column("reason", LongText, nullable=False),
         sa.Column("run_id", Id, nullable=True),
         sa.Column("told_at", UtcTime, nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        indexes=[("due_at",), ("job", "due_at"), ("outcome", "due_at")],
+        indexes=[("due_at",), ("job", "due_at"), ("deployment", "due_at"), ("outcome", "due_at")],
     )
 
 

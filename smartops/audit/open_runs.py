@@ -1,0 +1,144 @@
+"""What the store knows of runs that have begun and not ended, for those who look after them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from smartops.audit import models
+from smartops.audit.store import Store
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run without an end. ``process`` and ``home`` are None where it is known from Prefect."""
+
+    id: UUID
+    job: str
+    host: str
+    pid: int
+    process: UUID | None
+    home: UUID | None
+    started_at: datetime
+    told_by: str
+
+
+@dataclass(frozen=True)
+class OpenStep:
+    """An attempt of a step without an end. ``sent`` counts its device commands."""
+
+    id: UUID
+    step: str
+    kind: str
+    effect: str
+    sent: int
+
+
+@dataclass(frozen=True)
+class LastWord:
+    """The last event of a run that is on record."""
+
+    type: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A worker's claim on a run: who took it, and which process it started for it."""
+
+    id: UUID
+    run_id: UUID
+    worker: str
+    process: UUID
+    home: UUID
+    pid: int | None
+    started_at: datetime | None
+    exited_at: datetime | None
+    exit_status: int | None
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """How a run stands on record."""
+
+    state: str
+    message: str
+    ended_at: datetime | None
+    told_by: str
+    process: UUID | None
+    home: UUID | None
+
+
+def open_runs(store: Store) -> list[OpenRun]:
+    """Return all runs without an end, the oldest first. Raises StoreUnavailable."""
+    run = models.job_run
+    columns = [run.c[name] for name in OpenRun.__dataclass_fields__]
+    query = sa.select(*columns).where(run.c.state == "running").order_by(run.c.started_at)
+    with store.reading() as connection:
+        return [OpenRun(*row) for row in connection.execute(query)]
+
+
+def open_steps(store: Store, run_id: UUID) -> list[OpenStep]:
+    """Return the attempts of a run that have no end. Raises StoreUnavailable."""
+    step, command = models.step_run, models.device_command
+    sent = (
+        sa.select(sa.func.count())
+        .where(command.c.step_run_id == step.c.id, command.c.run_id == run_id)
+        .scalar_subquery()
+    )
+    query = sa.select(step.c.id, step.c.step, step.c.kind, step.c.effect, sent).where(
+        step.c.run_id == run_id, step.c.state == "running"
+    )
+    with store.reading() as connection:
+        return [OpenStep(*row) for row in connection.execute(query.order_by(step.c.id))]
+
+
+def last_word(store: Store, run_id: UUID) -> LastWord | None:
+    """Return the last event of a run, None where there is none. Raises StoreUnavailable."""
+    event = models.event
+    query = sa.select(event.c.type, event.c.at).where(event.c.run_id == run_id)
+    with store.reading() as connection:
+        row = connection.execute(query.order_by(event.c.at.desc()).limit(1)).first()
+    return LastWord(*row) if row else None
+
+
+def claims_of(store: Store, run_ids: Collection[UUID]) -> dict[UUID, Claim]:
+    """Return the last claim on each of some runs. Raises StoreUnavailable."""
+    table = models.run_process
+    columns = [table.c[name] for name in Claim.__dataclass_fields__]
+    query = sa.select(*columns).where(table.c.run_id.in_(run_ids)).order_by(table.c.claimed_at)
+    with store.reading() as connection:
+        return {row.run_id: Claim(*row) for row in connection.execute(query)}
+
+
+def known_runs(store: Store, run_ids: Collection[UUID]) -> dict[UUID, KnownRun]:
+    """Return how some runs stand on record; those that it does not know are left out."""
+    run = models.job_run
+    columns = [run.c[name] for name in KnownRun.__dataclass_fields__]
+    query = sa.select(run.c.id, *columns).where(run.c.id.in_(run_ids))
+    with store.reading() as connection:
+        return {row[0]: KnownRun(*row[1:]) for row in connection.execute(query)}
+
+
+def last_slots(store: Store) -> dict[str, tuple[datetime, str]]:
+    """Return for each deployment's id its last slot on record, and the schedule that gave it."""
+    slot = models.slot
+    last = sa.select(slot.c.deployment, sa.func.max(slot.c.due_at).label("due"))
+    newest = last.group_by(slot.c.deployment).subquery()
+    query = sa.select(slot.c.deployment, slot.c.due_at, slot.c.schedule).join(
+        newest, (slot.c.deployment == newest.c.deployment) & (slot.c.due_at == newest.c.due)
+    )
+    with store.reading() as connection:
+        return {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+
+
+def open_slots(store: Store, since: datetime) -> set[UUID]:
+    """Return the ids of slots that were told as missed lately; their run may still come."""
+    slot = models.slot
+    query = sa.select(slot.c.id).where(slot.c.outcome == "missed", slot.c.due_at >= since)
+    with store.reading() as connection:
+        return set(connection.execute(query).scalars())

@@ -1,4 +1,4 @@
-"""The whole system on one machine: Prefect's server, the plant, the recorder and the worker."""
+"""The whole system on one machine: Prefect's server, the plant, the worker, and what records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PREFECT_PORT = 4200
 _TRIES = 3
 PLANT_PORTS = Addresses(5020, 5080, 5081)
 Say = Callable[[str], None]
-_STOP_ORDER = ("worker", "plant", "recorder", "prefect")
+_STOP_ORDER = ("worker", "plant", "reconciler", "recorder", "prefect")
 
 
 def run_dir(settings: Settings) -> Path:
@@ -199,6 +199,7 @@ def _start_services(stack: Stack, say: Say, *, plant: bool, own_server: bool) ->
         _start(stack, "plant", ["smartops", "plant", *flags], address=ports.hmi_url)
     _start(stack, "recorder", ["services.recorder"])
     wait_until(lambda: _ready(stack), stack.services, what="Prefect's start", limit_s=90)
+    _start(stack, "reconciler", ["services.reconciler"])
     say("worker: starting on work pool smartops")
     worker = ["prefect", "worker", "start", "--pool", "smartops", "--type", "smartops"]
     _start(stack, "worker", [*worker, "--name", f"{socket.gethostname()}-{os.getpid()}"])

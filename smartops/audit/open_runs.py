@@ -98,9 +98,11 @@ def open_steps(store: Store, run_id: UUID) -> list[OpenStep]:
 
 
 def last_word(store: Store, run_id: UUID) -> LastWord | None:
-    """Return the last event of a run, None where there is none. Raises StoreUnavailable."""
+    """Return what a run itself told last, None where that is nothing. Raises StoreUnavailable."""
     event = models.event
-    query = sa.select(event.c.type, event.c.at).where(event.c.run_id == run_id)
+    query = sa.select(event.c.type, event.c.at).where(
+        event.c.run_id == run_id, event.c.type.not_like("process.%")
+    )
     with store.reading() as connection:
         row = connection.execute(query.order_by(event.c.at.desc()).limit(1)).first()
     return LastWord(*row) if row else None

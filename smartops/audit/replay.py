@@ -1,11 +1,12 @@
 """Compares the tables that people query with the events that they are derived from.
 
-The events of a few runs at a time are shown once more, in an empty store in memory; every row has
+The events of a few runs at a time are shown once more, in an empty store beside it; every row has
 to come out as it stands. This finds what the chain cannot: a table that was changed by hand.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
@@ -43,18 +44,23 @@ def first_difference(store: Store) -> BadRow | None:
 
     Raises StoreUnavailable.
     """
-    scratch = Store("sqlite://")
-    models.metadata.create_all(scratch.engine)
-    try:
-        with store.snapshot() as connection:
-            writers = _writers(connection)
-            for runs in _runs(connection):
-                with scratch.transaction() as empty:
-                    bad = _compare(connection, empty, writers, runs)
-                    if bad is not None:
-                        return bad
-    finally:
-        scratch.close()
+    with tempfile.TemporaryDirectory(prefix="smartops-replay-") as folder:
+        scratch = Store(f"sqlite:///{folder}/replay.sqlite")
+        models.metadata.create_all(scratch.engine)
+        try:
+            with store.snapshot() as connection:
+                return _first_difference(connection, scratch)
+        finally:
+            scratch.close()
+
+
+def _first_difference(connection: Connection, scratch: Store) -> BadRow | None:
+    writers = _writers(connection)
+    for runs in _runs(connection):
+        with scratch.transaction() as empty:
+            bad = _compare(connection, empty, writers, runs)
+        if bad is not None:
+            return bad
     return None
 
 

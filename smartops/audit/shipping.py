@@ -108,6 +108,20 @@ def _batches(records: list[Record]) -> Iterator[list[Record]]:
         yield batch
 
 
+def is_waiting(folder: Path, process: UUID) -> bool:
+    """Return whether a journal of a process lies there still, as it could not be shipped."""
+    for path in journal_files(folder):
+        try:
+            reader = JournalReader(path)
+        except sqlite3.DatabaseError:
+            continue  # it tells of nobody
+        found = reader.writer
+        reader.close()
+        if found is not None and found.process == process:
+            return True
+    return False
+
+
 def lag(store: Store, folder: Path) -> int:
     """Return how many journalled records are not in the store yet."""
     total = 0

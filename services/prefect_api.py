@@ -1,0 +1,137 @@
+"""What the reconciler asks Prefect's API, and what it sets there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    LogFilter,
+    LogFilterFlowRunId,
+    LogFilterTimestamp,
+    TaskRunFilter,
+    TaskRunFilterFlowRunId,
+)
+from prefect.client.schemas.objects import FlowRun, Log, State, StateType, TaskRun
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+
+from smartops.errors import PrefectUnavailable
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
+
+_PAGE = 200
+ACTIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+_UNDER_WAY = {StateType.RUNNING, StateType.PENDING}
+
+
+class PrefectApi:
+    """A connection to Prefect's API, for one round of comparing."""
+
+    def __init__(self, client: PrefectClient) -> None:
+        self._client = client
+        self._flow_names: dict[UUID, str] = {}
+
+    async def active_runs(self) -> list[FlowRun]:
+        """Return the runs that are pending, running or being cancelled."""
+        types = FlowRunFilterStateType(any_=ACTIVE)
+        return await self._runs(FlowRunFilter(state=FlowRunFilterState(type=types)))
+
+    async def ended_runs(self, since: datetime) -> list[FlowRun]:
+        """Return the runs that ended since then."""
+        return await self._runs(FlowRunFilter(end_time=FlowRunFilterEndTime(after_=since)))
+
+    async def due_runs(self, since: datetime, until: datetime) -> list[FlowRun]:
+        """Return the runs that were due in a time."""
+        due = FlowRunFilterExpectedStartTime(after_=since, before_=until)
+        return await self._runs(FlowRunFilter(expected_start_time=due))
+
+    async def _runs(self, wanted: FlowRunFilter) -> list[FlowRun]:
+        found: list[FlowRun] = []
+        while True:
+            page = await self._client.read_flow_runs(
+                flow_run_filter=wanted, limit=_PAGE, offset=len(found)
+            )
+            found += page
+            if len(page) < _PAGE:
+                return found
+
+    async def run(self, run_id: UUID) -> FlowRun | None:
+        """Return a run, None where Prefect has none."""
+        try:
+            return await self._client.read_flow_run(run_id)
+        except ObjectNotFound:
+            return None
+
+    async def flow_name(self, run: FlowRun) -> str:
+        """Return the name of a run's flow."""
+        if run.flow_id not in self._flow_names:
+            self._flow_names[run.flow_id] = (await self._client.read_flow(run.flow_id)).name
+        return self._flow_names[run.flow_id]
+
+    async def task_runs(self, run_id: UUID) -> list[TaskRun]:
+        """Return the task runs of a run."""
+        found: list[TaskRun] = []
+        wanted = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[run_id]))
+        while True:
+            page = await self._client.read_task_runs(
+                task_run_filter=wanted, limit=_PAGE, offset=len(found)
+            )
+            found += page
+            if len(page) < _PAGE:
+                return found
+
+    async def log_lines(self, run_id: UUID, since: datetime | None) -> list[Log]:
+        """Return the log lines of a run, the oldest first."""
+        after = LogFilterTimestamp(after_=since) if since else None
+        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]), timestamp=after)
+        found: list[Log] = []
+        while True:
+            page = await self._client.read_logs(wanted, limit=_PAGE, offset=len(found))
+            found += page
+            if len(page) < _PAGE:
+                return sorted(found, key=lambda line: line.timestamp)
+
+    async def deployments(self) -> list[DeploymentResponse]:
+        """Return all deployments."""
+        found: list[DeploymentResponse] = []
+        while True:
+            page = await self._client.read_deployments(limit=_PAGE, offset=len(found))
+            found += page
+            if len(page) < _PAGE:
+                return found
+
+    async def end_run(self, run_id: UUID, kind: StateType, message: str) -> None:
+        """Give a run, and those of its tasks that seem to run, their end."""
+        state: State[Any] = State(type=kind, name=kind.value.capitalize(), message=message)
+        await self._client.set_flow_run_state(run_id, state, force=True)
+        for task in await self.task_runs(run_id):
+            if task.state_type in _UNDER_WAY:
+                await self._client.set_task_run_state(
+                    task.id,
+                    State(type=StateType.CRASHED, name="Crashed", message=message),
+                    force=True,
+                )
+
+
+@asynccontextmanager
+async def prefect_api() -> AsyncIterator[PrefectApi]:
+    """Give a connection to Prefect's API. Raises PrefectUnavailable."""
+    try:
+        async with get_client() as client:
+            yield PrefectApi(client)
+    except (httpx.TransportError, PrefectHTTPStatusError) as error:
+        raise PrefectUnavailable(
+            f"Prefect's API does not answer ({type(error).__name__})", hint="Check PREFECT_API_URL."
+        ) from error

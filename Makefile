@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup setup-test run up down test check fix bench docs lock clean
+.PHONY: help setup setup-test run up down test check fix bench chaos docs lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ fix: setup ## format and mend what ruff can mend
 
 bench: setup ## the benchmarks, each beside its peer (BENCH=engine for one)
 	@$(PY) -m benchmarks $(BENCH)
+
+chaos: setup-test ## kills and outages while jobs run; ends with a table (ARGS="--runs 20")
+	@$(PY) -m tests.chaos $(ARGS)
 
 docs: setup ## the generated reference pages, and the site in .cache/site
 	@$(PY) -m scripts.reference

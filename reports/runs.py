@@ -49,6 +49,9 @@ class RunSummary(_Timed):
     params: dict[str, Any]
     state: str
     message: str
+    requested_by: str | None
+    evidence: dict[str, Any] | None
+    """What is known of a run whose process died."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,25 +107,80 @@ class RunDetail:
         }
 
 
-def list_runs(
-    store: Store,
-    *,
-    job: str | None = None,
-    state: str | None = None,
-    since: datetime | None = None,
-    limit: int = 50,
-) -> list[RunSummary]:
-    """Return runs, the newest first. Raises StoreUnavailable."""
-    table = models.job_run
-    query = sa.select(table).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit)
-    if job is not None:
-        query = query.where(table.c.job == job)
-    if state is not None:
-        query = query.where(table.c.state == state)
-    if since is not None:
-        query = query.where(table.c.started_at >= since)
+@dataclass(frozen=True)
+class Wanted:
+    """Which runs are looked for; what is None does not matter."""
+
+    job: str | None = None
+    state: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    device: str | None = None
+    """Runs that sent a command to this device."""
+    person: str | None = None
+    """Runs that this person asked for, decided on, or approved something in."""
+    after: UUID | None = None
+    """The last run of the page before: only older ones follow."""
+
+
+def list_runs(store: Store, wanted: Wanted | None = None, *, limit: int = 50) -> list[RunSummary]:
+    """Return runs, the newest first. Raises StoreUnavailable; BadInput for an unknown ``after``."""
+    wanted = wanted or Wanted()
     with store.reading() as connection:
+        query = _query(wanted, _place(connection, wanted.after)).limit(limit)
         return [_run(row) for row in connection.execute(query).mappings()]
+
+
+def _place(connection: sa.Connection, after: UUID | None) -> tuple[datetime, UUID] | None:
+    """Return where in the order a page begins."""
+    if after is None:
+        return None
+    run = models.job_run
+    row = connection.execute(sa.select(run.c.started_at).where(run.c.id == after)).first()
+    if row is None:
+        raise BadInput(f"there is no run {after} on record")
+    return row[0], after
+
+
+def _query(wanted: Wanted, place: tuple[datetime, UUID] | None) -> sa.Select[Any]:
+    """Return the query: each way to look is one range of one index."""
+    run = models.job_run
+    query = sa.select(run).order_by(run.c.started_at.desc(), run.c.id.desc())
+    if wanted.job is not None:
+        query = query.where(run.c.job == wanted.job)
+    if wanted.state is not None:
+        query = query.where(run.c.state == wanted.state)
+    if wanted.since is not None:
+        query = query.where(run.c.started_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(run.c.started_at < wanted.until)
+    if wanted.device is not None:
+        query = query.where(run.c.id.in_(_runs_at(wanted.device, wanted)))
+    if wanted.person is not None:
+        query = query.where(run.c.id.in_(_runs_of(wanted.person)))
+    if place is not None:
+        started, last = place
+        earlier = (run.c.started_at == started) & (run.c.id < last)
+        # The first condition alone would do; it lets the index begin where the page does.
+        query = query.where(run.c.started_at <= started, (run.c.started_at < started) | earlier)
+    return query
+
+
+def _runs_at(device: str, wanted: Wanted) -> sa.Select[tuple[UUID]]:
+    command = models.device_command
+    query = sa.select(command.c.run_id).where(command.c.device == device)
+    if wanted.since is not None:  # a command comes after the start of its run
+        query = query.where(command.c.requested_at >= wanted.since)
+    return query.distinct()
+
+
+def _runs_of(person: str) -> sa.CompoundSelect[tuple[UUID]]:
+    run, decision, approval = models.job_run, models.decision, models.approval
+    return sa.union(
+        sa.select(run.c.id).where(run.c.requested_by == person),
+        sa.select(decision.c.run_id).where(decision.c.person == person),
+        sa.select(approval.c.run_id).where(approval.c.person == person),
+    )
 
 
 def get_run(store: Store, run_id: str) -> RunDetail:
@@ -170,9 +228,10 @@ def _find(connection: sa.Connection, run_id: str) -> sa.RowMapping:
 
 
 def _run(row: sa.RowMapping) -> RunSummary:
-    names = ("job", "kind", "revision", "flow", "deployment", "state", "message")
+    names = ("job", "kind", "revision", "flow", "deployment", "state", "message", "requested_by")
     return RunSummary(
         run_id=row["id"],
+        evidence=json.loads(row["evidence"]) if row["evidence"] else None,
         params=json.loads(row["params"]),
         started_at=row["started_at"],
         ended_at=row["ended_at"],

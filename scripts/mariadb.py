@@ -68,6 +68,7 @@ class MariaDB:
                     *_as_root(),
                     *self._options,
                 ],
+                env={k: v for k, v in os.environ.items() if not k.startswith("SMARTOPS_")},
                 stdout=log,
                 stderr=log,
             )

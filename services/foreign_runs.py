@@ -77,9 +77,11 @@ class ForeignRuns:
     @staticmethod
     async def _start(api: PrefectApi, run: FlowRun) -> Event:
         name = await api.flow_name(run)
+        job = (run.parameters or {}).get("job")
+        of_job = isinstance(job, dict) and isinstance(job.get("name"), str)
         body = {
-            "job": name,
-            "kind": "flow",
+            "job": job["name"] if of_job and job else name,
+            "kind": "job" if of_job else "flow",
             "flow": name,
             "deployment": str(run.deployment_id) if run.deployment_id else None,
             "params": dict(run.parameters or {}),

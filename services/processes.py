@@ -33,6 +33,8 @@ class Service:
     """Seconds since the epoch, as the operating system says it."""
     address: str
     log: str
+    command: tuple[str, ...] = ()
+    """What follows ``python -m``."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the service as a JSON object."""
@@ -86,7 +88,7 @@ def start(
         )
     _started_here.append(popen)  # kept, so that the interpreter does not warn of leaving it alone
     created = psutil.Process(popen.pid).create_time()
-    return Service(name, popen.pid, created, address, str(log))
+    return Service(name, popen.pid, created, address, str(log), tuple(command))
 
 
 def wait_until(

@@ -106,6 +106,15 @@ class Stack:
         draft.write_text(json.dumps(state, indent=1), encoding="utf-8")
         draft.replace(folder / "stack.json")
 
+    def start_again(self, name: str) -> None:
+        """Start a service that has ended, as it was started before."""
+        (old,) = (service for service in self.services if service.name == name)
+        new = processes.start(
+            name, old.command, env=self.environment, log=Path(old.log), address=old.address
+        )
+        self.services[self.services.index(old)] = new
+        self.save()
+
     def alive(self) -> bool:
         """Whether all of its processes run."""
         return bool(self.services) and all(service.process for service in self.services)
@@ -127,7 +136,10 @@ def find(settings: Settings | None = None) -> Stack | None:
         state: dict[str, Any] = json.loads((run_dir(settings) / "stack.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    services = [Service(**service) for service in state["services"]]
+    services = [
+        Service(**{**service, "command": tuple(service.get("command", ()))})
+        for service in state["services"]
+    ]
     plant = Addresses(**state["plant"]) if state["plant"] else None
     return Stack(settings, state["api_url"], services, plant)
 

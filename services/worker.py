@@ -48,14 +48,15 @@ class SmartOpsJobConfiguration(ProcessJobConfiguration):
 class _Started:
     """Puts the process's id on record when the executor says that it has started."""
 
-    def __init__(self, inner: Any, claim: UUID, run_id: UUID) -> None:
+    def __init__(self, inner: Any, claim: UUID, run_id: UUID, worker: str) -> None:
+        self._worker = worker
         self._inner = inner
         self._claim = claim
         self._run_id = run_id
 
     def started(self, pid: int) -> None:
         """Pass the word on."""
-        _record("process.started", self._run_id, self._claim, pid=pid)
+        _record("process.started", self._run_id, self._claim, pid=pid, worker=self._worker)
         if self._inner is not None:
             self._inner.started(pid)
 
@@ -72,16 +73,34 @@ class SmartOpsWorker(ProcessWorker):
     _description = "Runs SmartOps jobs and audited flows, each in a process of its own."
     _logo_url = ""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._claims: dict[UUID, UUID] = {}
+
     async def _submit_run(self, flow_run: FlowRun) -> None:
-        """Take a run: say so on record before Prefect hears of it."""
+        """Take a run: say so on record before Prefect hears of it.
+
+        Without a record there is no run: it stays scheduled until the journal has room, unless its
+        job says that it may read off the record.
+        """
         claim = uuid7()
-        self._claims = {**getattr(self, "_claims", {}), flow_run.id: claim}
-        _record("process.claimed", flow_run.id, claim, worker=self.name)
+        recorded = _record("process.claimed", flow_run.id, claim, worker=self.name)
+        if not recorded and not _may_go_unrecorded(flow_run):
+            self._leave(flow_run)
+            return
+        self._claims[flow_run.id] = claim
         try:
             await super()._submit_run(flow_run)
         finally:
             if self._claims.pop(flow_run.id, None) is not None:  # it never came to `run`
                 _record("process.exited", flow_run.id, claim, exit_status=None)
+
+    def _leave(self, flow_run: FlowRun) -> None:
+        """Leave a run to the next poll, as the base class leaves one that it may not submit."""
+        self._release_limit_slot(flow_run.id)
+        self._submitting_flow_run_ids.discard(flow_run.id)
+        if self._cancelling_observer is not None:
+            self._cancelling_observer.remove_in_flight_flow_run_id(flow_run.id)
 
     async def run(
         self,
@@ -93,7 +112,7 @@ class SmartOpsWorker(ProcessWorker):
         claim = self._claims.pop(flow_run.id, None) or uuid7()
         status: int | None = None
         try:
-            told = _Started(task_status, claim, flow_run.id)
+            told = _Started(task_status, claim, flow_run.id, self.name)
             result = await super().run(flow_run, configuration, told)  # type: ignore[arg-type]
             status = result.status_code
         finally:
@@ -101,9 +120,17 @@ class SmartOpsWorker(ProcessWorker):
         return result
 
 
-def _record(event: EventType, run_id: UUID, claim: UUID, **body: Any) -> None:
-    """Put it on record; a journal that cannot take it does not stop the worker."""
+def _may_go_unrecorded(flow_run: FlowRun) -> bool:
+    job = (flow_run.parameters or {}).get("job")
+    return isinstance(job, dict) and bool(job.get("read_when_journal_full"))
+
+
+def _record(event: EventType, run_id: UUID, claim: UUID, **body: Any) -> bool:
+    """Put it on record; return whether the journal took it."""
     try:
-        get_journal().append(Event(event, run_id, {"claim_id": str(claim), **body}))
+        intent = event == "process.claimed"
+        get_journal().append(Event(event, run_id, {"claim_id": str(claim), **body}), intent=intent)
     except JournalUnavailable as error:
         logger.warning("%s", error.one_line)
+        return False
+    return True

@@ -244,8 +244,11 @@ class Projection:
     def process_claimed(self, record: Record, body: Body) -> None:
         """Show that a worker takes a run."""
         claim = _id(body["claim_id"])
-        row = {
-            "id": claim,
+        self.changes.insert(models.run_process, claim, self._claim(record, body))
+
+    def _claim(self, record: Record, body: Body) -> Body:
+        return {
+            "id": _id(body["claim_id"]),
             "run_id": record.run_id,
             "worker": body["worker"],
             "host": self.writer.host,
@@ -257,12 +260,15 @@ class Projection:
             "exited_at": None,
             "exit_status": None,
         }
-        self.changes.insert(models.run_process, claim, row)
 
     def process_started(self, record: Record, body: Body) -> None:
         """Show that the process of a run has started."""
+        claim = _id(body["claim_id"])
         values = {"pid": body["pid"], "started_at": record.at}
-        self.changes.update(models.run_process, _id(body["claim_id"]), values)
+        self.changes.insert_if_new(
+            models.run_process, claim, {**self._claim(record, body), **values}
+        )
+        self.changes.update(models.run_process, claim, values)
 
     def process_exited(self, record: Record, body: Body) -> None:
         """Show that the process of a run has ended, or was not started after all."""

@@ -52,6 +52,8 @@ class Changes:
 
     def insert_if_new(self, table: Table, key: Any, row: Row) -> None:
         """Add a row unless it is there."""
+        if key in self._new[table]:
+            return
         self._maybe[table].setdefault(key, _cut(table, row))
 
     def insert_or_update(self, table: Table, key: Any, row: Row) -> None:
@@ -61,7 +63,7 @@ class Changes:
 
     def update(self, table: Table, key: Any, values: Row, unless: str | None = None) -> None:
         """Change a row; with ``unless`` only where that column is empty."""
-        row = self._new[table].get(key) or self._maybe[table].get(key)
+        row = self._new[table].get(key)
         if row is not None:
             if unless is None or row[unless] is None:
                 row.update(_cut(table, values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
@@ -33,17 +34,36 @@ def list_(
     since: Annotated[
         str | None, typer.Option(help="Only runs since then: a time (ISO 8601) or 2h, 7d.")
     ] = None,
+    until: Annotated[str | None, typer.Option(help="Only runs before then.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Only runs that sent a command to this device.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Only runs that this person asked for or decided on.")
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option(help="The next page: only runs older than this one.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the newest first.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List runs, the newest first."""
-    from reports.runs import list_runs  # noqa: PLC0415 - slow to import
+    from reports.runs import Wanted, get_run, list_runs  # noqa: PLC0415 - slow to import
 
     if state is not None and state not in STATES:
         raise BadInput(f"unknown state {state!r}; known: {', '.join(STATES)}")
-    start = _since(since) if since else None
+    wanted = Wanted(
+        job=job,
+        state=state,
+        since=_moment("--since", since),
+        until=_moment("--until", until),
+        device=device,
+        person=by,
+    )
     with audit_store() as store:
-        runs = list_runs(store, job=job, state=state, since=start, limit=limit)
+        if after is not None:
+            wanted = replace(wanted, after=get_run(store, after).run.run_id)
+        runs = list_runs(store, wanted, limit=limit)
     if as_json:
         print_json([run.as_json() for run in runs])
         return
@@ -155,7 +175,9 @@ def what_happened(step: StepResult) -> str:
     return load_kinds().get(step.kind, StepBase).brief(step.output)
 
 
-def _since(text: str) -> datetime:
+def _moment(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
     try:
         if re.fullmatch(r"[\d.]+(ms|s|m|h|d).*", text):
             length = parse_duration(text)
@@ -164,4 +186,4 @@ def _since(text: str) -> datetime:
         found = datetime.fromisoformat(text)
         return (found if found.tzinfo else found.astimezone()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise BadInput(f"--since: {text!r} is neither a time (ISO 8601) nor 2h or 7d") from None
+        raise BadInput(f"{option}: {text!r} is neither a time (ISO 8601) nor 2h or 7d") from None

@@ -16,7 +16,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Scheduled
 
-from reports.runs import RunDetail, get_run, list_runs
+from reports.runs import RunDetail, Wanted, get_run, list_runs
 from services.stack import Stack
 from smartops.audit.store import Store
 from smartops.errors import SmartOpsError
@@ -39,7 +39,7 @@ def run(in_stack: Stack) -> Run:
             await run_job(job, params)
         store = Store(in_stack.settings.store_url)
         try:
-            newest = list_runs(store, job=job.name, limit=1)[0]
+            newest = list_runs(store, Wanted(job=job.name), limit=1)[0]
             return get_run(store, str(newest.run_id))
         finally:
             store.close()
@@ -313,7 +313,10 @@ async def test_a_flow_without_the_line_has_an_end_too(in_stack: Stack) -> None:
     store = Store(in_stack.settings.store_url)
 
     def ended() -> bool:
-        return [r.state for r in list_runs(store, job="plain-flow")] == ["failed", "completed"]
+        return [r.state for r in list_runs(store, Wanted(job="plain-flow"))] == [
+            "failed",
+            "completed",
+        ]
 
     wait_for(ended, "both ends on record")
     store.close()

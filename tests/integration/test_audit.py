@@ -21,7 +21,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from uuid6 import uuid7
 
-from reports.runs import get_run, list_runs
+from reports.runs import Wanted, get_run, list_runs
 from services.recorder import Recorder
 from smartops import audited, errors, redact
 from smartops.audit import models, recording, schema, shipping
@@ -287,7 +287,7 @@ def test_names_are_told_apart_by_every_letter(store: Store) -> None:
             pass
     ship(store)
     for name in names:
-        assert [run.job for run in list_runs(store, job=name)] == [name]
+        assert [run.job for run in list_runs(store, Wanted(job=name))] == [name]
 
 
 def test_secrets_are_not_in_the_record(store: Store) -> None:
@@ -334,9 +334,13 @@ def test_filters_of_the_run_list(store: Store) -> None:
     with pytest.raises(ValueError, match="x"), recorded_run(RunInfo(id=uuid7(), job="a", flow="f")):
         raise ValueError("x")
     ship(store)
-    assert [run.state for run in list_runs(store, job="a")] == ["failed", "completed", "completed"]
-    assert len(list_runs(store, state="failed")) == 1
-    assert len(list_runs(store, since=middle)) == 1
+    assert [run.state for run in list_runs(store, Wanted(job="a"))] == [
+        "failed",
+        "completed",
+        "completed",
+    ]
+    assert len(list_runs(store, Wanted(state="failed"))) == 1
+    assert len(list_runs(store, Wanted(since=middle))) == 1
     assert len(list_runs(store, limit=2)) == 2
 
 

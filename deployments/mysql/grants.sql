@@ -1,0 +1,38 @@
+-- Users of the audit store on MySQL and MariaDB. Run it once as an administrator, after the tables
+-- were made (`smartops audit migrate` with the owner's URL), and put other passwords in:
+--   mysql -u root -p < deployments/mysql/grants.sql
+--
+-- smartops       the recorder, the reconciler, runs: may add to the record, and nothing else to it
+-- smartops_read  reports, `run list`, `audit verify`: may only read
+-- The owner of the database migrates and prunes; no service needs its password.
+
+CREATE USER 'smartops'@'%' IDENTIFIED BY 'change-me';
+CREATE USER 'smartops_read'@'%' IDENTIFIED BY 'change-me';
+
+-- The record itself: only ever added to. Without ALTER, DROP, TRIGGER and DELETE nothing can be
+-- taken away, emptied or unguarded.
+GRANT SELECT, INSERT ON smartops.event TO 'smartops'@'%';
+GRANT SELECT ON smartops.event_held TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.seal TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.seal_part TO 'smartops'@'%';
+
+-- What is derived from it, and can be derived again.
+GRANT SELECT, INSERT, UPDATE ON smartops.stream TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE ON smartops.job_revision TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE ON smartops.job_run TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE ON smartops.step_run TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE ON smartops.device_command TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE ON smartops.run_process TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE ON smartops.slot TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.log_line TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.reading TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.artifact TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.approval TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.decision TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.alert TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.alert_delivery TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.report TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.hold TO 'smartops'@'%';
+GRANT SELECT ON smartops.alembic_version TO 'smartops'@'%';
+
+GRANT SELECT ON smartops.* TO 'smartops_read'@'%';

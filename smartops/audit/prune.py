@@ -28,6 +28,7 @@ from smartops.settings import get_settings
 
 logger = logging.getLogger(__name__)
 _CHUNK = 5000
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _MARGIN = timedelta(days=2)
 """How much longer than the month of its stream's beginning an event may be from."""
 _BY_STREAM = (models.log_line, models.reading)
@@ -54,12 +55,12 @@ class Pruning:
     held_runs: int
 
 
-def cutoff(now: datetime, days: int, *, by_month: bool) -> datetime:
-    """Return up to which moment streams go: the beginning of a month on a server."""
-    moment = now - timedelta(days=days) - _MARGIN
-    if by_month:
-        return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+def cutoff(connection: Connection, now: datetime, days: int) -> datetime:
+    """Return up to which moment streams go: the end of a partition on a server, else of a day."""
+    day = (now - timedelta(days=days) - _MARGIN).replace(hour=0, minute=0, second=0, microsecond=0)
+    if not partitions.is_server(connection):
+        return day
+    return partitions.boundary(connection, "event", day) or _LONG_AGO
 
 
 def held_runs(connection: Connection) -> set[UUID]:
@@ -78,9 +79,12 @@ def prune(
 
     Raises BadInput when something that would go is not sealed yet, StoreUnavailable.
     """
-    before = cutoff(now or datetime.now(UTC), days, by_month=store.is_server)
-    low = partitions.key_at(before)
     with store.reading() as connection:
+        before = max(
+            cutoff(connection, now or datetime.now(UTC), days),
+            partitions.moment_of(pruned(connection).before),  # what is gone stays gone
+        )
+        low = partitions.key_at(before)
         held = held_runs(connection)
         plan = _plan(connection, before, low, held)
         _all_sealed(connection, low)

@@ -26,6 +26,11 @@ def key_at(moment: datetime) -> bytes:
     return int(moment.timestamp() * 1000).to_bytes(6, "big") + bytes(10)
 
 
+def moment_of(key: bytes) -> datetime:
+    """Return the moment of a UUIDv7, to the millisecond."""
+    return datetime.fromtimestamp(int.from_bytes(key[:6], "big") / 1000, UTC)
+
+
 def month_after(month: datetime) -> datetime:
     """Return the beginning of the next month."""
     return datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC)
@@ -73,13 +78,23 @@ def _name(month: datetime) -> str:
     return f"p{month:%Y%m}"
 
 
-def drop_months(connection: Connection, table: str, before: datetime) -> list[str]:
-    """Drop the partitions whose every key is from before; return their names."""
-    old = [
+def boundary(connection: Connection, table: str, before: datetime) -> datetime | None:
+    """Return up to when whole partitions can be dropped; None where the first one is too young."""
+    old = _months_before(connection, table, before)
+    return month_after(_month(old[-1])) if old else None
+
+
+def _months_before(connection: Connection, table: str, before: datetime) -> list[str]:
+    return [
         name
         for name in partitions(connection, table)
         if name != _LAST and month_after(_month(name)) <= before
     ]
+
+
+def drop_months(connection: Connection, table: str, before: datetime) -> list[str]:
+    """Drop the partitions whose every key is from before; return their names."""
+    old = _months_before(connection, table, before)
     if old:
         connection.exec_driver_sql(f"ALTER TABLE {table} DROP PARTITION {', '.join(old)}")
     return old

@@ -44,7 +44,8 @@ def _ship() -> None:
                 schema.migrate(
                     store
                 )  # a server's tables are the recorder's and the command's to make
-            shipping.ship_file(store, get_journal().path)
+            journal = get_journal()
+            shipping.ship_process(store, journal.path.parent, journal.process)
         finally:
             store.close()
     except SmartOpsError as error:

@@ -6,6 +6,7 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -23,33 +24,42 @@ MOST_BYTES = 4_000_000  # a transaction; the driver splits it into statements of
 def ship_all(store: Store, folder: Path, *, keep: bool = False) -> int:
     """Ship what is new in every journal of the folder; return how many records that were.
 
-    Several at once on a server: each of their transactions waits for its disk. Journals of dead
-    writers that are wholly in the store are deleted, unless they are to be kept.
-    Raises StoreUnavailable.
+    Several processes' at once on a server, as each transaction waits for its disk; but one after
+    the other for one process, whose runs go on from journal to journal. Journals of dead writers
+    that are wholly in the store are deleted, unless they are to be kept. Raises StoreUnavailable.
     """
-    paths = journal_files(folder)
-    if store.is_server and len(paths) > 1:
-        with ThreadPoolExecutor(min(_AT_ONCE, len(paths))) as pool:
-            shipped = sum(pool.map(lambda path: _ship_or_report(store, path, keep=keep), paths))
+
+    def ship(paths: list[Path]) -> int:
+        return sum(_ship_or_report(store, path, keep=keep) for path in paths)
+
+    groups = list(_by_process(folder).values())
+    if store.is_server and len(groups) > 1:
+        with ThreadPoolExecutor(min(_AT_ONCE, len(groups))) as pool:
+            shipped = sum(pool.map(ship, groups))
     else:
-        shipped = sum(_ship_or_report(store, path, keep=keep) for path in paths)
+        shipped = sum(map(ship, groups))
     if not keep:
-        _forget_the_dead(folder)
+        liveness.forget_the_dead(folder, {process for process in _by_process(folder) if process})
     return shipped
 
 
-def _forget_the_dead(folder: Path) -> None:
-    """Delete the signs of life of processes that are dead and have nothing left to ship."""
-    needed: set[UUID] = set()
+def ship_process(store: Store, folder: Path, process: UUID) -> int:
+    """Ship the journals of one process, oldest first; see :func:`ship_all`."""
+    paths = _by_process(folder).get(process, [])
+    return sum(_ship_or_report(store, path, keep=False) for path in paths)
+
+
+def _by_process(folder: Path) -> dict[UUID | None, list[Path]]:
+    """Return all journals by the process that writes them, oldest first; None for what is none."""
+    found: dict[UUID | None, list[Path]] = {}
     for path in journal_files(folder):
-        try:
+        process = None
+        with suppress(sqlite3.DatabaseError):
             reader = JournalReader(path)
-        except sqlite3.DatabaseError:
-            continue  # whoever wrote it
-        if reader.writer is not None:
-            needed.add(reader.writer.process)
-        reader.close()
-    liveness.forget_the_dead(folder, needed)
+            process = reader.writer.process if reader.writer else None
+            reader.close()
+        found.setdefault(process, []).append(path)
+    return found
 
 
 _reported: set[Path] = set()
@@ -110,16 +120,7 @@ def _batches(records: list[Record]) -> Iterator[list[Record]]:
 
 def is_waiting(folder: Path, process: UUID) -> bool:
     """Return whether a journal of a process lies there still, as it could not be shipped."""
-    for path in journal_files(folder):
-        try:
-            reader = JournalReader(path)
-        except sqlite3.DatabaseError:
-            continue  # it tells of nobody
-        found = reader.writer
-        reader.close()
-        if found is not None and found.process == process:
-            return True
-    return False
+    return process in _by_process(folder)
 
 
 def lag(store: Store, folder: Path) -> int:

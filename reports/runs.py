@@ -127,7 +127,7 @@ def list_runs(store: Store, wanted: Wanted | None = None, *, limit: int = 50) ->
     """Return runs, the newest first. Raises StoreUnavailable; BadInput for an unknown ``after``."""
     wanted = wanted or Wanted()
     with store.reading() as connection:
-        query = _query(wanted, _place(connection, wanted.after)).limit(limit)
+        query = runs_query(wanted, _place(connection, wanted.after), limit)
         return [_run(row) for row in connection.execute(query).mappings()]
 
 
@@ -142,10 +142,33 @@ def _place(connection: sa.Connection, after: UUID | None) -> tuple[datetime, UUI
     return row[0], after
 
 
-def _query(wanted: Wanted, place: tuple[datetime, UUID] | None) -> sa.Select[Any]:
-    """Return the query: each way to look is one range of one index."""
+def runs_query(wanted: Wanted, place: tuple[datetime, UUID] | None, limit: int) -> sa.Select[Any]:
+    """Return the query for a page of runs: each way to look is one range of one index."""
     run = models.job_run
-    query = sa.select(run).order_by(run.c.started_at.desc(), run.c.id.desc())
+    if wanted.person is None:
+        return _page(sa.select(run), wanted, place, limit)
+    # A page of each of the ways to be involved: together they hold the page of all of them.
+    one = sa.select(run.c.id)
+    decision, approval = models.decision, models.approval
+    ways = (
+        one.where(run.c.requested_by == wanted.person),
+        one.where(run.c.id.in_(_involved(decision, wanted.person))),
+        one.where(run.c.id.in_(_involved(approval, wanted.person))),
+    )
+    pages = [sa.select(_page(way, wanted, place, limit).subquery().c.id) for way in ways]
+    found = sa.union(*pages).subquery()
+    return _page(sa.select(run).join(found, found.c.id == run.c.id), wanted, place, limit)
+
+
+def _involved(table: sa.Table, person: str) -> sa.Select[tuple[UUID]]:
+    return sa.select(table.c.run_id).where(table.c.person == person)
+
+
+def _page(
+    query: sa.Select[Any], wanted: Wanted, place: tuple[datetime, UUID] | None, limit: int
+) -> sa.Select[Any]:
+    run = models.job_run
+    query = query.order_by(run.c.started_at.desc(), run.c.id.desc()).limit(limit)
     if wanted.job is not None:
         query = query.where(run.c.job == wanted.job)
     if wanted.state is not None:
@@ -156,8 +179,6 @@ def _query(wanted: Wanted, place: tuple[datetime, UUID] | None) -> sa.Select[Any
         query = query.where(run.c.started_at < wanted.until)
     if wanted.device is not None:
         query = query.where(run.c.id.in_(_runs_at(wanted.device, wanted)))
-    if wanted.person is not None:
-        query = query.where(run.c.id.in_(_runs_of(wanted.person)))
     if place is not None:
         started, last = place
         earlier = (run.c.started_at == started) & (run.c.id < last)
@@ -171,16 +192,7 @@ def _runs_at(device: str, wanted: Wanted) -> sa.Select[tuple[UUID]]:
     query = sa.select(command.c.run_id).where(command.c.device == device)
     if wanted.since is not None:  # a command comes after the start of its run
         query = query.where(command.c.requested_at >= wanted.since)
-    return query.distinct()
-
-
-def _runs_of(person: str) -> sa.CompoundSelect[tuple[UUID]]:
-    run, decision, approval = models.job_run, models.decision, models.approval
-    return sa.union(
-        sa.select(run.c.id).where(run.c.requested_by == person),
-        sa.select(decision.c.run_id).where(decision.c.person == person),
-        sa.select(approval.c.run_id).where(approval.c.person == person),
-    )
+    return query
 
 
 def get_run(store: Store, run_id: str) -> RunDetail:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +32,7 @@ _OWN_WORD = timedelta(seconds=15)
 """How long a process may take from its run's end on record to Prefect's own state."""
 _OTHERS_WORD = timedelta(seconds=60)
 """How long the record of a run that Prefect calls ended may be on its way from another machine."""
+_WITNESS_S = 5.0
 _NEVER_STARTED = "its worker died before the run began: nothing was done"
 
 
@@ -41,6 +43,7 @@ class DeadRuns:
         self._store = store
         self._folder = folder
         self._home = liveness.home_id(folder)
+        self._seen_dead: dict[UUID, float] = {}
 
     def end_the_dead(self) -> list[OpenRun]:
         """Put the end of runs on record whose process died; return them.
@@ -59,15 +62,26 @@ class DeadRuns:
             if still_open.get(run.id) == run and not self._has_more_to_say(run)
         ]
         claims = open_runs.claims_of(self._store, [run.id for run in dead])
+        dead = [run for run in dead if not self._witness_may_speak(run, claims.get(run.id))]
         for run in dead:
             steps = open_runs.open_steps(self._store, run.id)
             last = open_runs.last_word(self._store, run.id)
             claim = claims.get(run.id)
             get_journal().append(*verdict.of_dead_run(run, steps, last, claim))
+            self._seen_dead.pop(run.id, None)
             logger.warning("run %s of %s: its process %s died", run.id, run.job, run.pid)
         if dead:
             shipping.ship_all(self._store, self._folder)
         return dead
+
+    def _witness_may_speak(self, run: OpenRun, claim: Claim | None) -> bool:
+        """Return whether the worker is about to tell how the process ended."""
+        if claim is None or claim.exited_at is not None or claim.home != self._home:
+            return False
+        if liveness.is_dead(self._folder, claim.process):
+            return False
+        first = self._seen_dead.setdefault(run.id, time.monotonic())
+        return time.monotonic() - first < _WITNESS_S
 
     def _is_dead(self, run: OpenRun) -> bool:
         if run.process is None or run.home != self._home:

@@ -1,0 +1,232 @@
+"""Runs that die get their end; flows that never heard of SmartOps are on record; slots are told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+import pytest
+import sqlalchemy as sa
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.schedules import IntervalSchedule
+
+from reports.runs import RunDetail, get_run
+from services.prefect_api import prefect_api
+from services.slots import Slots
+from services.stack import Stack
+from services.submitting import submit
+from smartops.audit import models, shipping
+from smartops.audit.store import Store
+from smartops.errors import BadInput
+from smartops.jobs import loader
+from tests.acceptance.conftest import Cli
+from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
+
+pytestmark = [pytest.mark.stack, PREFECT_LEAVES_SOCKETS]
+
+JOB = """
+name: long-hold
+steps:
+  - {id: speed, kind: modbus.write, device: plant-line, tag: speed_setpoint, value: 90}
+  - {id: hold, kind: wait, needs: [speed], duration: 50s, effect: unsafe}
+  - {id: look, kind: wait, needs: [speed], duration: 50s}
+"""
+
+
+@pytest.fixture
+def ledger(in_stack: Stack) -> Iterator[Store]:
+    """The stack's audit store."""
+    store = Store(in_stack.settings.store_url)
+    yield store
+    store.close()
+
+
+def detail(store: Store, run_id: UUID) -> RunDetail | None:
+    try:
+        return get_run(store, str(run_id))
+    except BadInput:
+        return None
+
+
+def run_process(home: Path, run_id: UUID) -> psutil.Process | None:
+    """Return the process that executes a run."""
+    for process in psutil.process_iter():
+        try:
+            own = process.environ()
+        except psutil.Error:
+            continue
+        is_engine = "prefect.engine" in process.cmdline()
+        if is_engine and own.get("PREFECT__FLOW_RUN_ID") == str(run_id):
+            return process
+    return None
+
+
+async def test_a_killed_run_gets_its_end(in_stack: Stack, ledger: Store, cli: Cli) -> None:
+    """In the record with the evidence, and in Prefect, with the tasks that were under way."""
+    run_id, _ = await submit("long-hold", loader.loads(JOB), {})
+
+    def both_wait() -> bool:
+        found = detail(ledger, run_id)
+        return found is not None and [s.state for s in found.steps].count("running") == 2
+
+    wait_for(both_wait, "both steps under way", 60)
+    process = run_process(in_stack.settings.home, run_id)
+    assert process is not None
+    process.kill()
+
+    def ended() -> RunDetail | None:
+        found = detail(ledger, run_id)
+        return found if found and found.run.state != "running" else None
+
+    found = wait_for(ended, "the end on record", 30)
+    assert isinstance(found, RunDetail)
+    assert found.run.state == "crashed"
+    assert found.run.message.startswith("its process died (killed by SIGKILL) during ")
+    assert {step.id: step.state for step in found.steps} == {
+        "speed": "completed",
+        "hold": "unknown_outcome",
+        "look": "crashed",
+    }
+    assert found.run.evidence is not None
+    assert found.run.evidence["pid"] == process.pid
+    assert found.run.evidence["unknown_outcome"] == ["hold"]
+    async with get_client() as client:
+        deadline = time.monotonic() + 30
+        while True:
+            state = (await client.read_flow_run(run_id)).state
+            if state is not None and state.is_final():
+                break
+            assert time.monotonic() < deadline
+    assert state.type is StateType.CRASHED
+    done = cli("audit", "verify", "--tables")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+PLAIN = """
+from prefect import flow, task, get_run_logger
+
+@task
+def double(x):
+    get_run_logger().info("doubling %s", x)
+    return 2 * x
+
+@flow(name="never-heard-of-it")
+def plain(x: int = 4):
+    get_run_logger().info("begin")
+    double(x)
+    double(x + 1)
+    get_run_logger().info("end")
+
+plain()
+"""
+
+
+def test_a_flow_that_never_heard_of_us(in_stack: Stack, ledger: Store, tmp_path: Path) -> None:
+    """Its run, its tasks and its log lines are on record once, without a line of ours in it."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "SMARTOPS_"))}
+    own["PREFECT_API_URL"] = in_stack.api_url
+    script = tmp_path / "plain.py"
+    script.write_text(PLAIN)
+    subprocess.run([sys.executable, str(script)], env=own, cwd=tmp_path, check=True, timeout=90)
+
+    def on_record() -> RunDetail | None:
+        run = models.job_run
+        with ledger.reading() as connection:
+            row = connection.execute(
+                sa.select(run.c.id, run.c.log_lines).where(run.c.job == "never-heard-of-it")
+            ).first()
+        found = detail(ledger, row.id) if row else None
+        if row is None or found is None or row.log_lines < 6:
+            return None
+        return found if found.run.state == "completed" and len(found.steps) == 2 else None
+
+    found = wait_for(on_record, "the run on record", 40)
+    assert isinstance(found, RunDetail)
+    assert (found.run.kind, found.run.params) == ("flow", {"x": 4})
+    assert [step.state for step in found.steps] == ["completed", "completed"]
+    with ledger.reading() as connection:
+        line = models.log_line
+        texts = connection.execute(
+            sa.select(line.c.message)
+            .where(line.c.run_id == found.run.run_id)
+            .order_by(line.c.number)
+        ).scalars()
+        assert [text for text in texts if "doubling" in text] == ["doubling 4", "doubling 5"]
+
+
+async def test_slots_are_told(in_stack: Stack, ledger: Store) -> None:
+    """A deployment whose worker is not there: its slots are missed, each with a reason, once."""
+    now = datetime.now(UTC)
+    async with get_client() as client:
+        flow_id = await client.create_flow_from_name("nobody-runs-it")
+        schedule = IntervalSchedule(interval=timedelta(minutes=1), anchor_date=now)
+        deployment = await client.create_deployment(
+            flow_id,
+            "nobody-runs-it",
+            schedules=[DeploymentScheduleCreate(schedule=schedule, active=True)],
+        )
+    slots = Slots(ledger)
+
+    def told() -> list[Any]:
+        shipping.ship_all(ledger, in_stack.settings.journal_dir)
+        table = models.slot
+        with ledger.reading() as connection:
+            query = sa.select(table).where(table.c.deployment == str(deployment))
+            return list(connection.execute(query.order_by(table.c.due_at)))
+
+    async with prefect_api() as api:
+        await slots.tell(api, now + timedelta(minutes=6, seconds=30))
+        first = told()
+        await slots.tell(api, now + timedelta(minutes=6, seconds=40))
+        assert len(told()) == len(first)
+    async with get_client() as client:
+        await client.delete_deployment(deployment)
+    assert len(first) >= 4
+    assert {row.outcome for row in first} == {"missed"}
+    assert all(row.reason for row in first)
+    gaps = {b.due_at - a.due_at for a, b in pairwise(first)}
+    assert gaps == {timedelta(minutes=1)}
+
+
+def test_who_asked_and_what_the_worker_saw(cli: Cli, ledger: Store) -> None:
+    """A run by the command line: the person, the worker's claim, the process, its exit."""
+    import getpass
+    import json
+
+    done = cli("job", "run", "line-check", "--wait", "--json")
+    run_id = UUID(json.loads(done.stdout)["run_id"])
+    found = detail(ledger, run_id)
+    assert found is not None
+    assert found.run.requested_by == getpass.getuser()
+    by = json.loads(cli("run", "list", "--by", getpass.getuser(), "--json").stdout)
+    assert str(run_id) in [run["run_id"] for run in by]
+    at = json.loads(cli("run", "list", "--device", "plant-line", "--json").stdout)
+    assert str(run_id) in [run["run_id"] for run in at]
+    older = json.loads(cli("run", "list", "--after", str(run_id), "--json").stdout)
+    assert str(run_id) not in [run["run_id"] for run in older]
+
+    def exited() -> Any:
+        table = models.run_process
+        with ledger.reading() as connection:
+            row = connection.execute(sa.select(table).where(table.c.run_id == run_id)).first()
+        return row if row and row.exited_at else None
+
+    row: Any = wait_for(exited, "the exit on record")
+    assert row.exit_status == 0
+    assert row.claimed_at < row.started_at < row.exited_at
+    with ledger.reading() as connection:
+        table = models.artifact
+        artifact = connection.execute(sa.select(table).where(table.c.run_id == run_id)).one()
+    assert (artifact.name, artifact.media_type) == ("line.png", "image/png")
+    assert Path(artifact.place).stat().st_size == artifact.bytes

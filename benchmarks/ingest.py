@@ -90,7 +90,7 @@ def _insert(store: Store, rows: list[tuple[Any, ...]]) -> None:
         host=url.host, port=url.port or 3306, user=url.username, database=url.database
     )
     columns = "stream, seq, id, run_id, run_seq, type, at, body, hash"
-    sql = f"INSERT INTO event ({columns}) VALUES ({', '.join(['%s'] * 9)})"  # noqa: S608
+    sql = f"INSERT INTO event ({columns}) VALUES ({', '.join(['%s'] * 9)})"
     with connection, connection.cursor() as cursor:
         for start in range(0, len(rows), _BATCH):
             cursor.executemany(sql, rows[start : start + _BATCH])

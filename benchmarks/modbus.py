@@ -28,7 +28,7 @@ def run(home: str) -> dict[str, Any]:
     """Read 1,000 tags with gaps of 0 to 8; return requests, seconds, and the ratio to the floor."""
     os.environ["SMARTOPS_HOME"] = home
     get_settings.cache_clear()
-    chance = random.Random(1)  # noqa: S311 - a fixed scatter
+    chance = random.Random(1)
     tags, address = [], 0
     for number in range(TAGS):
         tags.append(Tag(name=f"t{number}", address=address))

@@ -269,7 +269,7 @@ def explained(connection: Connection, query: sa.Select[Any]) -> str:
 )
 def test_each_way_to_look_has_an_index(store: Store, wanted: Wanted, index: str) -> None:
     """As the database itself explains it, on tables with some rows."""
-    _fill(store, 4000)
+    _fill(store, 12_000)
     moment = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
     with store.engine.connect() as connection:
         if store.is_server:
@@ -289,7 +289,7 @@ def _fill(store: Store, runs: int) -> None:
     begin = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     rows, commands = [], []
     for number in range(runs):
-        run, at = uuid7(), begin + dt.timedelta(hours=number)
+        run, at = uuid7(), begin + dt.timedelta(minutes=20 * number)
         row = {
             "id": run, "job": f"j{number % 40}", "kind": "job", "flow": "run-job", "params": "{}",
             "state": "failed" if number % 20 == 0 else "completed", "message": "",

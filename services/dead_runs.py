@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -13,15 +12,15 @@ from uuid import UUID
 import psutil
 from prefect.client.schemas.objects import FlowRun, StateType
 
-from services.foreign_runs import ForeignRuns, end_state
 from services.prefect_api import PrefectApi
 from smartops.audit import liveness, open_runs, shipping, verdict
+from smartops.audit.events import Event
 from smartops.audit.journal import get_journal
 from smartops.audit.open_runs import Claim, KnownRun, OpenRun
 from smartops.audit.store import Store
 
 logger = logging.getLogger(__name__)
-_PREFECT_STATES = {
+PREFECT_STATES = {
     "completed": StateType.COMPLETED,
     "failed": StateType.FAILED,
     "needs_decision": StateType.FAILED,
@@ -29,11 +28,12 @@ _PREFECT_STATES = {
     "crashed": StateType.CRASHED,
 }
 _OWN_WORD = timedelta(seconds=15)
-"""How long a process may take from its run's end on record to Prefect's own state."""
-_OTHERS_WORD = timedelta(seconds=60)
-"""How long the record of a run that Prefect calls ended may be on its way from another machine."""
+"""How long a process that is not known may take to say that it lives."""
 _WITNESS_S = 5.0
+"""How long a worker may take to say how a process of its own ended."""
 _NEVER_STARTED = "its worker died before the run began: nothing was done"
+_DIED = "its process died"
+_LEAVES = {StateType.PAUSED, StateType.SCHEDULED}
 
 
 class DeadRuns:
@@ -44,9 +44,11 @@ class DeadRuns:
         self._folder = folder
         self._home = liveness.home_id(folder)
         self._seen_dead: dict[UUID, float] = {}
+        self._untold: dict[UUID, str] = {}
+        """Runs that were just given their end, and Prefect has not been told."""
 
-    def end_the_dead(self) -> list[OpenRun]:
-        """Put the end of runs on record whose process died; return them.
+    def find(self) -> list[tuple[OpenRun, Claim | None]]:
+        """Return the runs that are surely dead, with the worker's word on each.
 
         A run is judged only when all that its process wrote is in the store: whether it is dead is
         asked first, then its journal is shipped, then the store is read. Raises StoreUnavailable.
@@ -62,17 +64,29 @@ class DeadRuns:
             if still_open.get(run.id) == run and not self._has_more_to_say(run)
         ]
         claims = open_runs.claims_of(self._store, [run.id for run in dead])
-        dead = [run for run in dead if not self._witness_may_speak(run, claims.get(run.id))]
-        for run in dead:
-            steps = open_runs.open_steps(self._store, run.id)
-            last = open_runs.last_word(self._store, run.id)
-            claim = claims.get(run.id)
-            get_journal().append(*verdict.of_dead_run(run, steps, last, claim))
-            self._seen_dead.pop(run.id, None)
-            logger.warning("run %s of %s: its process %s died", run.id, run.job, run.pid)
-        if dead:
-            shipping.ship_all(self._store, self._folder)
-        return dead
+        return [
+            (run, claims.get(run.id))
+            for run in dead
+            if not self._witness_may_speak(run, claims.get(run.id))
+        ]
+
+    def end(self, run: OpenRun, claim: Claim | None) -> None:
+        """Put the end of a dead run on record, with the evidence."""
+        steps = open_runs.open_steps(self._store, run.id)
+        last = open_runs.last_word(self._store, run.id)
+        events = verdict.of_dead_run(run, steps, last, claim)
+        get_journal().append(*events)
+        self._seen_dead.pop(run.id, None)
+        self._untold[run.id] = str(events[-1].body["message"])
+        logger.warning("run %s of %s: its process %s died", run.id, run.job, run.pid)
+        shipping.ship_all(self._store, self._folder)
+
+    def suspend(self, run: OpenRun) -> None:
+        """Put on record that a run has left its process and is to be resumed."""
+        text = {"message": "suspended, to be resumed in another process"}
+        get_journal().append(Event("run.suspended", run.id, text))
+        self._seen_dead.pop(run.id, None)
+        shipping.ship_all(self._store, self._folder)
 
     def _witness_may_speak(self, run: OpenRun, claim: Claim | None) -> bool:
         """Return whether the worker is about to tell how the process ended."""
@@ -92,78 +106,82 @@ class DeadRuns:
         """Return whether a journal of the process is not in the store, as one that is damaged."""
         return run.process is not None and shipping.is_waiting(self._folder, run.process)
 
-    # --- Prefect ------------------------------------------------------------------------------
+    # --- with Prefect -------------------------------------------------------------------------
+
+    async def judge(self, api: PrefectApi | None) -> None:
+        """Give dead runs their end. One that exited in peace may be suspended: Prefect knows."""
+        for run, claim in await asyncio.to_thread(self.find):
+            in_peace = claim is None or claim.exit_status == 0
+            if in_peace and api is None:
+                continue  # it has to wait for Prefect's word
+            seen = await api.run(run.id) if api is not None else None
+            if in_peace and seen is not None and seen.state_type in _LEAVES:
+                await asyncio.to_thread(self.suspend, run)
+            else:
+                await asyncio.to_thread(self.end, run, claim)
 
     async def put_prefect_right(self, api: PrefectApi, active: list[FlowRun]) -> None:
         """Give runs that Prefect takes for active the end that is on record, or that is plain."""
+        await self._tell_of_the_dead(api)
         ids = [run.id for run in active]
         known = await asyncio.to_thread(open_runs.known_runs, self._store, ids)
         claims = await asyncio.to_thread(open_runs.claims_of, self._store, ids)
         for run in active:
             record = known.get(run.id)
-            if record is not None:
-                await self._as_recorded(api, run, record)
-            elif self._never_came(run, claims.get(run.id)):
-                logger.warning("run %s: %s", run.id, _NEVER_STARTED)
-                await api.end_run(run.id, StateType.CRASHED, _NEVER_STARTED)
+            try:
+                if record is not None and record.ended_at is not None:
+                    await self._as_recorded(api, run, record)
+                elif record is None or record.told_by != "own":
+                    await self._if_its_process_is_gone(api, run, claims.get(run.id))
+            except Exception:
+                logger.exception("run %s could not be put right in Prefect", run.id)
+
+    async def _tell_of_the_dead(self, api: PrefectApi) -> None:
+        """Tell Prefect of the dead in whatever state it has them: paused, waiting for a retry."""
+        for run_id, message in list(self._untold.items()):
+            run = await api.run(run_id)
+            if run is not None and (run.state is None or not run.state.is_final()):
+                await api.end_run(run_id, StateType.CRASHED, message)
+            del self._untold[run_id]
 
     async def _as_recorded(self, api: PrefectApi, run: FlowRun, record: KnownRun) -> None:
-        state = _PREFECT_STATES.get(record.state)
-        if state is None or record.ended_at is None:
+        """Give a run the end that its dead process put on record, unless it was begun again."""
+        state = PREFECT_STATES.get(record.state)
+        if state is None or record.ended_at is None or record.told_by != "own":
             return
-        concluded = record.told_by == "own" and not self._process_lives(record)
-        if concluded or datetime.now(UTC) - record.ended_at > _OWN_WORD:
+        begun_again = run.state is not None and run.state.timestamp > record.ended_at
+        if begun_again and run.state_type is not StateType.CANCELLING:
+            return
+        if record.home == self._home and self._is_gone(record.process):
             logger.warning("run %s ended as %s; Prefect is told", run.id, record.state)
             await api.end_run(run.id, state, record.message or "As it stands on record.")
 
-    def _process_lives(self, record: KnownRun) -> bool:
-        if record.process is None or record.home != self._home:
-            return True
-        return not liveness.is_dead(self._folder, record.process)
+    def _is_gone(self, process: UUID | None) -> bool:
+        return process is not None and liveness.is_dead(self._folder, process)
 
-    def _never_came(self, run: FlowRun, claim: Claim | None) -> bool:
-        """Return whether a run was taken by a worker that died, and no process of it is left."""
-        if claim is None or claim.home != self._home:
-            return False
+    async def _if_its_process_is_gone(
+        self, api: PrefectApi, run: FlowRun, claim: Claim | None
+    ) -> None:
+        """End a run that a worker of this home took, and of which no process is left."""
+        if claim is None or claim.home != self._home or not self._came_to_nothing(run, claim):
+            return
+        began = run.state_type is not StateType.PENDING
+        message = _DIED if began else _NEVER_STARTED
+        logger.warning("run %s: %s", run.id, message)
+        await api.end_run(run.id, StateType.CRASHED, message)
+
+    def _came_to_nothing(self, run: FlowRun, claim: Claim) -> bool:
+        now = datetime.now(UTC)
+        if claim.exited_at is not None:
+            # The worker, or what took it up after it, had its time to say so itself.
+            newer = run.state is not None and run.state.timestamp > claim.exited_at
+            return not newer and now - claim.exited_at > _OWN_WORD
         if not liveness.is_dead(self._folder, claim.process):
             return False
-        if claim.exited_at is not None:
-            return True
         if claim.pid is None:
             # Between its start and the note of its id the process may live; it would speak soon.
-            return _age(run) > _OWN_WORD
+            return run.state is not None and now - run.state.timestamp > _OWN_WORD
         return not _lives(claim)
-
-    async def foreign(
-        self, api: PrefectApi, runs: Mapping[UUID, FlowRun], foreign: ForeignRuns
-    ) -> None:
-        """Have runs told that do not put themselves on record."""
-        known = await asyncio.to_thread(open_runs.known_runs, self._store, list(runs))
-        for run in runs.values():
-            record = known.get(run.id)
-            if record is None:
-                if run.state_type is not StateType.PENDING and _age(run) > timedelta(seconds=2):
-                    await foreign.tell(api, run, known=False)
-            elif record.told_by != "own":
-                if record.ended_at is None or foreign.follows(run.id):
-                    await foreign.tell(api, run, known=True)
-            elif record.ended_at is None:
-                self._believe_prefect(run, record)
-
-    def _believe_prefect(self, run: FlowRun, record: KnownRun) -> None:
-        """End a run of another machine that Prefect calls ended, and that says nothing itself."""
-        state = end_state(run)
-        if state is None or record.home == self._home or _age(run) < _OTHERS_WORD:
-            return
-        message = (run.state.message if run.state else None) or ""
-        evidence = {"prefect_state": run.state_name}
-        event = verdict.end_of_run(run.id, state, message, evidence, told_by="prefect")
-        get_journal().append(event)
-
-
-def _age(run: FlowRun) -> timedelta:
-    """Return how long a run has been in its state."""
-    return datetime.now(UTC) - run.state.timestamp if run.state else timedelta()
 
 
 def _lives(claim: Claim) -> bool:
@@ -173,8 +191,7 @@ def _lives(claim: Claim) -> bool:
     try:
         process = psutil.Process(claim.pid)
         began = datetime.fromtimestamp(process.create_time(), UTC)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(
-            began - claim.started_at
-        ) < timedelta(seconds=10)
+        alive = process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+    return alive and abs(began - claim.started_at) < timedelta(seconds=10)

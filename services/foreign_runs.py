@@ -1,27 +1,32 @@
 """Puts runs on record that do not do so themselves: flows that never heard of SmartOps.
 
-All is read from Prefect's API, which is where a run's tasks and log lines are whole; ids are
-Prefect's own, so that what is told twice is on record once.
+All is read from Prefect's API, which is where a run's tasks and log lines are whole. The events'
+ids are made from Prefect's own, and what the store has is not told again, so that a restart of the
+reconciler doubles nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from prefect.client.schemas.objects import FlowRun, StateType, TaskRun
 
 from services.prefect_api import PrefectApi
-from smartops.audit.events import Event
+from smartops.audit.events import Event, EventType
 from smartops.audit.journal import get_journal
+from smartops.audit.open_runs import told_events
+from smartops.audit.store import Store
 from tasks.run_context import requested_by
 
 TELLER = "prefect"
 _OVERLAP = timedelta(seconds=30)
 """How late a batch of log lines may reach Prefect."""
-_SETTLED = timedelta(seconds=10)
+SETTLED = timedelta(seconds=15)
+"""How long after a run's end its last tasks and lines may come."""
 _STATES: dict[StateType, str] = {
     StateType.COMPLETED: "completed",
     StateType.FAILED: "failed",
@@ -39,46 +44,64 @@ def end_state(run: FlowRun) -> str | None:
 class _Told:
     """What has been told of a run so far."""
 
-    tasks: dict[UUID, str] = field(default_factory=dict)
-    lines: set[UUID] = field(default_factory=set)
+    events: set[UUID]
+    open_tasks: dict[UUID, TaskRun] = field(default_factory=dict)
     last_line: datetime | None = None
-    ended: bool = False
 
 
 class ForeignRuns:
     """Tells the journal of runs that Prefect knows and nobody else puts on record."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._told: dict[UUID, _Told] = {}
 
     def follows(self, run_id: UUID) -> bool:
         """Return whether a run is being followed."""
         return run_id in self._told
 
-    async def tell(self, api: PrefectApi, run: FlowRun, *, known: bool) -> None:
-        """Put on record what is new of a run. ``known`` says that its start is on record."""
+    async def tell(self, api: PrefectApi, run: FlowRun) -> None:
+        """Put on record what is new of a run."""
         told = self._told.get(run.id)
-        events: list[Event] = []
         if told is None:
-            told = self._told[run.id] = _Told()
-            if not known:
-                events.append(await self._start(api, run))
-        events += await self._tasks(api, run, told)
-        events += await self._lines(api, run, told)
+            known = await asyncio.to_thread(told_events, self._store, run.id)
+            told = self._told[run.id] = _Told(known)
+        tasks = await api.task_runs(run.id)
+        lines = await self._lines(api, run, told)
         state = end_state(run)
-        if state is not None and not told.ended:
-            told.ended = True
-            events.append(_end(run, state))
-        if events:
-            get_journal().append(*events)
-        if told.ended and _is_settled(run):
+        events = [
+            await self._start(api, run),
+            *_tasks(tasks, told),
+            *lines,
+            *([_end(run, state)] if state else []),
+        ]
+        self._write(events, told)
+        if state is not None and is_settled(run):
+            self._write(_left_open(run, told), told)
             del self._told[run.id]
+
+    async def hand_over(self, api: PrefectApi, run: FlowRun) -> None:
+        """End what was told of a run that has begun to put itself on record."""
+        told = self._told[run.id]
+        tasks = [task for task in await api.task_runs(run.id) if task.id in told.open_tasks]
+        self._write(_tasks(tasks, told), told)
+        if not told.open_tasks or (end_state(run) is not None and is_settled(run)):
+            self._write(_left_open(run, told), told)
+            del self._told[run.id]
+
+    @staticmethod
+    def _write(events: list[Event], told: _Told) -> None:
+        new = [event for event in events if event.id not in told.events]
+        if new:
+            get_journal().append(*new)
+            told.events.update(event.id for event in new)
 
     @staticmethod
     async def _start(api: PrefectApi, run: FlowRun) -> Event:
         name = await api.flow_name(run)
         job = (run.parameters or {}).get("job")
         of_job = isinstance(job, dict) and isinstance(job.get("name"), str)
+        at = _moment(run.start_time or run.expected_start_time or run.created)
         body = {
             "job": job["name"] if of_job and job else name,
             "kind": "job" if of_job else "flow",
@@ -87,33 +110,18 @@ class ForeignRuns:
             "params": dict(run.parameters or {}),
             "requested_by": requested_by(run),
             "told_by": TELLER,
-            "at": _moment(run.start_time or run.expected_start_time or run.created),
+            "at": at if run.run_count <= 1 else _moment(run.state.timestamp if run.state else None),
             "host": "",
         }
-        return Event("run.started", run.id, body)
-
-    @staticmethod
-    async def _tasks(api: PrefectApi, run: FlowRun, told: _Told) -> list[Event]:
-        events: list[Event] = []
-        for task in await api.task_runs(run.id):
-            state = task.state_type.value if task.state_type else ""
-            if task.start_time is None or told.tasks.get(task.id) == state:
-                continue
-            if task.id not in told.tasks:
-                events.append(_task_started(task))
-            if task.state_type in _STATES:
-                events.append(_task_ended(task))
-            told.tasks[task.id] = state
-        return events
+        return _event(
+            "run.started", run.id, body, run.id, f"started {run.run_count > 1} {_turn(run)}"
+        )
 
     @staticmethod
     async def _lines(api: PrefectApi, run: FlowRun, told: _Told) -> list[Event]:
         since = told.last_line - _OVERLAP if told.last_line else None
         events: list[Event] = []
         for line in await api.log_lines(run.id, since):
-            if line.id in told.lines:
-                continue
-            told.lines.add(line.id)
             told.last_line = max(told.last_line or line.timestamp, line.timestamp)
             body = {
                 "level": line.level,
@@ -122,17 +130,49 @@ class ForeignRuns:
                 "step_run_id": str(line.task_run_id) if line.task_run_id else None,
                 "at": _moment(line.timestamp),
             }
-            events.append(Event("log", run.id, body))
+            events.append(_event("log", run.id, body, line.id, "line"))
         return events
 
 
-def _is_settled(run: FlowRun) -> bool:
+def _turn(run: FlowRun) -> int:
+    """Return which time it is that the run runs; Prefect counts at its beginning."""
+    return max(run.run_count, 1)
+
+
+def _event(event: EventType, run_id: UUID, body: dict[str, Any], source: UUID, what: str) -> Event:
+    """Return an event whose id is the same each time that the same is told."""
+    return Event(event, run_id, body, id=uuid5(source, f"smartops {event} {what}"))
+
+
+def is_settled(run: FlowRun) -> bool:
+    """Return whether nothing more is to come of a run that has ended."""
     ended = run.end_time or (run.state.timestamp if run.state else None)
-    return ended is None or datetime.now(UTC) - ended > _SETTLED
+    return ended is None or datetime.now(UTC) - ended > SETTLED
 
 
 def _moment(moment: Any) -> str:
     return (moment or datetime.now(UTC)).astimezone(UTC).isoformat()
+
+
+def _tasks(tasks: list[TaskRun], told: _Told) -> list[Event]:
+    events: list[Event] = []
+    for task in tasks:
+        if task.start_time is None:
+            continue
+        events.append(_task_started(task))
+        if task.state_type in _STATES:
+            events.append(_task_ended(task, _STATES[task.state_type]))
+            told.open_tasks.pop(task.id, None)
+        else:
+            told.open_tasks[task.id] = task
+    return events
+
+
+def _left_open(run: FlowRun, told: _Told) -> list[Event]:
+    """Return the ends of tasks that Prefect left running when their run ended."""
+    left = list(told.open_tasks.values())
+    told.open_tasks.clear()
+    return [_task_ended(task, "unknown_outcome", run.end_time) for task in left]
 
 
 def _task_started(task: TaskRun) -> Event:
@@ -146,20 +186,21 @@ def _task_started(task: TaskRun) -> Event:
         "told_by": TELLER,
         "at": _moment(task.start_time),
     }
-    return Event("step.started", _run_of(task), body)
+    return _event("step.started", _run_of(task), body, task.id, "task")
 
 
-def _task_ended(task: TaskRun) -> Event:
-    state = _STATES[task.state_type] if task.state_type else "failed"
+def _task_ended(task: TaskRun, state: str, at: datetime | None = None) -> Event:
     message = task.state.message if task.state else None
+    if state == "unknown_outcome":
+        message = "the run ended while the task was under way"
     body = {
         "step_run_id": str(task.id),
         "state": state,
         "error": message if state != "completed" else None,
         "told_by": TELLER,
-        "at": _moment(task.end_time),
+        "at": _moment(at or task.end_time),
     }
-    return Event("step.ended", _run_of(task), body)
+    return _event("step.ended", _run_of(task), body, task.id, "task")
 
 
 def _run_of(task: TaskRun) -> UUID:
@@ -174,4 +215,4 @@ def _end(run: FlowRun, state: str) -> Event:
         "told_by": TELLER,
         "at": _moment(run.end_time or (run.state.timestamp if run.state else None)),
     }
-    return Event("run.ended", run.id, body)
+    return _event("run.ended", run.id, body, run.id, f"ended {_turn(run)}")

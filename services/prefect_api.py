@@ -12,6 +12,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterDeploymentId,
     FlowRunFilterEndTime,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
@@ -52,10 +53,11 @@ class PrefectApi:
         """Return the runs that ended since then."""
         return await self._runs(FlowRunFilter(end_time=FlowRunFilterEndTime(after_=since)))
 
-    async def due_runs(self, since: datetime, until: datetime) -> list[FlowRun]:
-        """Return the runs that were due in a time."""
+    async def due_runs(self, deployment: UUID, since: datetime, until: datetime) -> list[FlowRun]:
+        """Return the runs of a deployment that were due in a time."""
         due = FlowRunFilterExpectedStartTime(after_=since, before_=until)
-        return await self._runs(FlowRunFilter(expected_start_time=due))
+        of = FlowRunFilterDeploymentId(any_=[deployment])
+        return await self._runs(FlowRunFilter(expected_start_time=due, deployment_id=of))
 
     async def _runs(self, wanted: FlowRunFilter) -> list[FlowRun]:
         found: list[FlowRun] = []

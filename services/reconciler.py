@@ -11,6 +11,7 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,10 +22,11 @@ from prefect.events.filters import EventFilter, EventNameFilter
 from websockets.exceptions import WebSocketException
 
 from services.dead_runs import DeadRuns
-from services.foreign_runs import ForeignRuns
-from services.prefect_api import PrefectApi, prefect_api
+from services.other_runs import OtherRuns
+from services.prefect_api import prefect_api
 from services.slots import Slots
 from smartops.audit import schema
+from smartops.audit.leader import Leader
 from smartops.audit.store import Store
 from smartops.errors import BadInput, JournalUnavailable, PrefectUnavailable, StoreUnavailable
 from smartops.settings import get_settings
@@ -38,73 +40,96 @@ _LEAST_PAUSE_S = 0.5
 
 
 class Reconciler:
-    """Compares, again and again, until it is told to stop."""
+    """Compares, again and again, until it is told to stop.
+
+    The dead are looked after in a loop of their own: what takes long elsewhere must not delay them.
+    """
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store = store
         self._dead = DeadRuns(store, folder)
-        self._foreign = ForeignRuns()
+        self._others = OtherRuns(store, folder)
         self._slots = Slots(store)
+        self._leader = Leader(store)
         self._ended_since = datetime.now(UTC) - _LOOK_BACK
         self._slots_at = 0.0
-        self._wake = asyncio.Event()
+        self._wakes = (asyncio.Event(), asyncio.Event())
         self._stopping = asyncio.Event()
         self._away: set[str] = set()
 
     def stop(self) -> None:
         """Let :meth:`run` end after the round that is under way."""
         self._stopping.set()
-        self._wake.set()
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        for wake in self._wakes:
+            wake.set()
 
     async def run(self) -> None:
         """Compare until :meth:`stop`."""
-        interval_s = get_settings().reconcile_interval.total_seconds()
         listening = asyncio.create_task(self._listen())
+        rounds = (self.look_after_the_dead, self.look_at_the_others)
         try:
-            while not self._stopping.is_set():
-                await self.once()
-                self._wake.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), interval_s)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), _LEAST_PAUSE_S)
+            await asyncio.gather(
+                *(self._again(work, wake) for work, wake in zip(rounds, self._wakes, strict=True))
+            )
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
+            self._leader.release()
 
-    async def once(self) -> None:
-        """Compare once. What is away is told once, and tried again."""
+    async def _again(self, work: Callable[[], Awaitable[None]], wake: asyncio.Event) -> None:
+        interval_s = get_settings().reconcile_interval.total_seconds()
+        while not self._stopping.is_set():
+            wake.clear()
+            await self._once(work)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wake.wait(), interval_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _LEAST_PAUSE_S)
+
+    async def _once(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do a round. What is away is told once, and tried again; so is what nobody thought of."""
+        name = work.__name__
         try:
-            await asyncio.to_thread(self._dead.end_the_dead)
-            self._is_back("store")
-        except StoreUnavailable as error:
-            self._is_away("store", error.one_line)
-            return
-        except JournalUnavailable as error:
-            self._is_away("journal", error.one_line)
-            return
-        self._is_back("journal")
+            await work()
+        except (StoreUnavailable, PrefectUnavailable, JournalUnavailable) as error:
+            self._is_away(f"{name} {type(error).__name__}", error.one_line)
+        except Exception:
+            if f"{name} failed" not in self._away:
+                logger.exception("a round of comparing failed; trying again")
+                self._away.add(f"{name} failed")
+        else:
+            self._is_back(name)
+
+    async def look_after_the_dead(self) -> None:
+        """Give runs whose process died their end, on record and in Prefect."""
         try:
             async with prefect_api() as api:
-                await self._compare(api)
-            self._is_back("Prefect")
-        except PrefectUnavailable as error:
-            self._is_away("Prefect", error.one_line)
-        except StoreUnavailable as error:
-            self._is_away("store", error.one_line)
-        except JournalUnavailable as error:
-            self._is_away("journal", error.one_line)
+                active = await api.active_runs()
+                await self._dead.judge(api)
+                await self._dead.put_prefect_right(api, active)
+        except PrefectUnavailable:
+            await self._dead.judge(None)
+            raise
 
-    async def _compare(self, api: PrefectApi) -> None:
+    async def look_at_the_others(self) -> None:
+        """Put on record the runs and the slots that belong to no machine: one reconciler does."""
+        if not await asyncio.to_thread(self._leader.is_me):
+            return
         now = datetime.now(UTC)
-        active = await api.active_runs()
-        ended = await api.ended_runs(self._ended_since)
-        await self._dead.put_prefect_right(api, active)
-        await self._dead.foreign(api, {run.id: run for run in (*active, *ended)}, self._foreign)
-        self._ended_since = max(self._ended_since, now - _OVERLAP)
-        if time.monotonic() >= self._slots_at:
-            self._slots_at = time.monotonic() + _SLOTS_EVERY_S
-            await self._slots.tell(api, now)
+        async with prefect_api() as api:
+            active = await api.active_runs()
+            ended = await api.ended_runs(self._ended_since)
+            whole = await self._others.look(api, {run.id: run for run in (*active, *ended)})
+            if whole:
+                self._ended_since = max(self._ended_since, now - _OVERLAP)
+            else:
+                self._wakes[1].set()
+            if time.monotonic() >= self._slots_at:
+                self._slots_at = time.monotonic() + _SLOTS_EVERY_S
+                await self._slots.tell(api, now)
 
     async def _listen(self) -> None:
         """Wake up when a run changes its state. Without the stream the interval is the net."""
@@ -113,7 +138,7 @@ class Reconciler:
             try:
                 async with get_events_subscriber(filter=EventFilter(event=states)) as subscriber:
                     async for _ in subscriber:
-                        self._wake.set()
+                        self._wake_up()
             except (OSError, httpx.HTTPError, WebSocketException) as error:
                 logger.debug("the stream of events ended: %s", error)
             await asyncio.sleep(get_settings().reconcile_interval.total_seconds())
@@ -123,10 +148,11 @@ class Reconciler:
             logger.warning("%s; trying again", text)
             self._away.add(what)
 
-    def _is_back(self, what: str) -> None:
-        if what in self._away:
-            logger.warning("the %s is back", what)
-            self._away.discard(what)
+    def _is_back(self, name: str) -> None:
+        back = {what for what in self._away if what.startswith(name)}
+        if back:
+            logger.warning("%s: all is back", name.replace("_", " "))
+            self._away -= back
 
 
 async def _main() -> None:

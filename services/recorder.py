@@ -59,6 +59,11 @@ class Recorder:
                 logger.warning("%s; the journal keeps the records until it is back", error.one_line)
             self._away_since += 1
             return False
+        except Exception:
+            # What nobody thought of must not end the recording: told, and tried again.
+            logger.exception("a round of recording failed")
+            self._away_since += 1
+            return False
         if self._away_since:
             logger.warning("the audit store is back; %d records shipped", shipped)
             self._away_since = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,19 +16,24 @@ from pydantic import TypeAdapter
 from services.prefect_api import PrefectApi
 from smartops.audit.events import NO_RUN, Event
 from smartops.audit.journal import get_journal
-from smartops.audit.open_runs import last_slots, open_slots
+from smartops.audit.open_runs import last_slots, slots_since
 from smartops.audit.store import Store
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import DeploymentSchedule
     from prefect.client.schemas.responses import DeploymentResponse
 
+logger = logging.getLogger(__name__)
 _NAMES = UUID("6ba8ff90-6a0b-4b0a-9d0e-9a8d3d1e5f21")
 GRACE = timedelta(minutes=2)
 """How late a run may start before its slot counts as missed; it is put right if it comes."""
 _LONGEST_LOOK = timedelta(days=31)
-_CORRECTION = timedelta(days=1)
-_MOST = 1000
+_CORRECTION = timedelta(hours=12)
+"""How long a missed slot is watched: its run may come late."""
+_NEARBY = timedelta(hours=2)
+"""How far Prefect's own time for a run may be from ours: it counts intervals from elsewhere."""
+_PAGE = 1000
+_MOST = 50_000
 _NO_RUN = "Prefect made no run for it: its server was not running, or the schedule was changed"
 
 
@@ -73,17 +79,24 @@ def outcome_of(run: FlowRun | None, due_at: datetime, now: datetime) -> tuple[st
     """Return what became of a slot and why; None as long as that is open."""
     if run is None:
         return ("missed", _NO_RUN) if now - due_at > GRACE else None
-    if run.start_time is not None:
+    message = (run.state.message if run.state else None) or ""
+    if _has_begun(run):
+        assert run.start_time is not None  # noqa: S101 - for the type checker
         late = run.start_time.timestamp() - due_at.timestamp()
         return "run", f"started {late:.0f} s late" if late > GRACE.total_seconds() else ""
     if run.state_type is StateType.CANCELLED:
-        message = run.state.message if run.state else None
         return "skipped", message or "its run was cancelled before it began"
-    if run.state_type is StateType.CRASHED:
-        return "missed", (run.state.message if run.state else None) or "its run did not begin"
+    if run.state is not None and run.state.is_final():
+        return "missed", message or "its run did not begin"
     if now - due_at > GRACE:
         return "missed", "no worker took it in time"
     return None
+
+
+def _has_begun(run: FlowRun) -> bool:
+    """Return whether a run began; Prefect gives one that ends before that a start time as well."""
+    ended = run.state is not None and run.state.is_final()
+    return run.start_time is not None and (not ended or run.run_count > 0)
 
 
 class Slots:
@@ -91,83 +104,94 @@ class Slots:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._decided: set[UUID] = set()
+        self._told: dict[UUID, str] = {}
+        self._faulty: set[UUID] = set()
 
     async def tell(self, api: PrefectApi, now: datetime) -> int:
         """Put on record what is decided since the last look; return how many slots that are."""
         last = await asyncio.to_thread(last_slots, self._store)
-        missed = await asyncio.to_thread(open_slots, self._store, now - _CORRECTION)
-        deployments = await api.deployments()
-        windows = [
-            (deployment, schedule, _begin(schedule, last.get(str(deployment.id)), now))
-            for deployment in deployments
-            for schedule in deployment.schedules
-        ]
-        if not windows:
-            return 0
-        since = min(begin for _, _, begin in windows) - timedelta(seconds=1)
-        runs = {
-            (run.deployment_id, run.expected_start_time): run
-            for run in await api.due_runs(min(since, now - _CORRECTION), now)
-            if run.auto_scheduled and run.expected_start_time
+        dates = {
+            deployment.id: (deployment, await self._dates(deployment, last, now))
+            for deployment in await api.deployments()
+            if deployment.schedules
         }
-        told: list[Event] = []
-        for deployment, schedule, begin in windows:
-            told += await self._of_schedule(deployment, schedule, begin, now, runs)
-        told += self._put_right(deployments, runs, missed, now)
-        if told:
-            get_journal().append(*told)
-        return len(told)
-
-    async def _of_schedule(
-        self,
-        deployment: DeploymentResponse,
-        schedule: DeploymentSchedule,
-        begin: datetime,
-        now: datetime,
-        runs: dict[Any, FlowRun],
-    ) -> list[Event]:
+        times = [due for _, due_times in dates.values() for due in due_times]
+        if not times:
+            return 0
+        known = await asyncio.to_thread(slots_since, self._store, min(times))
+        known |= self._told
         events: list[Event] = []
-        for due in await _dates(schedule, begin, now):
-            if slot_id(deployment.id, due) in self._decided:
-                continue
-            run = runs.get((deployment.id, due))
-            decided = outcome_of(run, due, now)
-            if run is None and (deployment.paused or not schedule.active):
-                decided = ("skipped", "the schedule was paused")
-            if decided is not None:
-                slot = Slot(
-                    deployment.id,
-                    deployment.name,
-                    due,
-                    _text(schedule),
-                    *decided,
-                    run.id if run else None,
-                )
-                self._decided.add(slot.id)
-                events.append(slot.event())
-        return events
+        for deployment, due_times in dates.values():
+            watched = {
+                due: text
+                for due, text in due_times.items()
+                if self._is_open(known, slot_id(deployment.id, due), due, now)
+            }
+            if watched:
+                runs = await api.due_runs(deployment.id, min(watched) - _NEARBY, now)
+                events += self._decide(deployment, watched, runs, known, now)
+        if events:
+            get_journal().append(*events)
+        return len(events)
 
     @staticmethod
-    def _put_right(
-        deployments: list[DeploymentResponse],
-        runs: dict[Any, FlowRun],
-        missed: set[UUID],
+    def _is_open(known: dict[UUID, str], slot: UUID, due: datetime, now: datetime) -> bool:
+        outcome = known.get(slot)
+        return outcome is None or (outcome == "missed" and now - due < _CORRECTION)
+
+    async def _dates(
+        self,
+        deployment: DeploymentResponse,
+        last: dict[tuple[str, str], tuple[datetime, datetime]],
+        now: datetime,
+    ) -> dict[datetime, str]:
+        """Return the times of a deployment's schedules since shortly before the last on record."""
+        found: dict[datetime, str] = {}
+        for schedule in deployment.schedules:
+            text = _text(schedule)
+            first, newest = last.get((str(deployment.id), text)) or (schedule.created or now,) * 2
+            begin = max(first, newest - _CORRECTION, now - _LONGEST_LOOK)
+            try:
+                found |= dict.fromkeys(await dates_of(schedule, begin, now), text)
+            except Exception:
+                if schedule.id not in self._faulty:
+                    logger.exception("a schedule of %s gives no times", deployment.name)
+                    self._faulty.add(schedule.id)
+        return found
+
+    def _decide(
+        self,
+        deployment: DeploymentResponse,
+        watched: dict[datetime, str],
+        all_runs: list[FlowRun],
+        known: dict[UUID, str],
         now: datetime,
     ) -> list[Event]:
-        """Tell of slots that were missed, and whose run began or was cancelled after all."""
-        names = {deployment.id: deployment for deployment in deployments}
+        runs = {run.expected_start_time: run for run in all_runs if run.auto_scheduled}
+        # Prefect counts long intervals from where it stands: its own times are slots as well.
+        own = {due: next(iter(watched.values())) for due in runs if due and due not in watched}
+        paused = deployment.paused or not any(s.active for s in deployment.schedules)
         events: list[Event] = []
-        for (deployment_id, due), run in runs.items():
-            deployment = names.get(deployment_id)
-            if deployment is None or slot_id(deployment_id, due) not in missed:
-                continue
+        everything: dict[datetime, str] = {**watched, **own}
+        for due, text in sorted(everything.items()):
+            run = runs.get(due)
             decided = outcome_of(run, due, now)
-            if decided is not None and decided[0] != "missed":
-                schedule = _text(deployment.schedules[0]) if deployment.schedules else ""
-                slot = Slot(deployment_id, deployment.name, due, schedule, *decided, run.id)
-                events.append(slot.event())
+            if run is None and paused:
+                decided = ("skipped", "the schedule was paused")
+            if decided is None or (run is None and any(_is_near(due, other) for other in own)):
+                continue
+            slot = Slot(
+                deployment.id, deployment.name, due, text, *decided, run.id if run else None
+            )
+            if known.get(slot.id) in {"run", "skipped", decided[0]}:
+                continue
+            self._told[slot.id] = decided[0]
+            events.append(slot.event())
         return events
+
+
+def _is_near(one: datetime, other: datetime) -> bool:
+    return abs(one.timestamp() - other.timestamp()) <= _NEARBY.total_seconds()
 
 
 def _text(schedule: DeploymentSchedule) -> str:
@@ -176,20 +200,16 @@ def _text(schedule: DeploymentSchedule) -> str:
     return json.dumps(fields, sort_keys=True)[:250]
 
 
-def _begin(
-    schedule: DeploymentSchedule, last: tuple[datetime, str] | None, now: datetime
-) -> datetime:
-    """Return since when to look: since the last slot on record, if the schedule is the same."""
-    if last is not None and last[1] == _text(schedule):
-        begin = last[0] + timedelta(microseconds=1)
-    else:
-        begin = schedule.created or now
-    return max(begin, now - _LONGEST_LOOK)
-
-
-async def _dates(schedule: DeploymentSchedule, begin: datetime, end: datetime) -> list[datetime]:
+async def dates_of(schedule: DeploymentSchedule, begin: datetime, end: datetime) -> list[datetime]:
     """Return the times of a schedule in a window, as Prefect's own scheduler computes them."""
     from prefect.server.schemas.schedules import SCHEDULE_TYPES  # noqa: PLC0415 - the server's
 
     own: Any = TypeAdapter(SCHEDULE_TYPES).validate_python(schedule.schedule.model_dump())
-    return list(await own.get_dates(n=_MOST, start=begin, end=end))
+    found: list[datetime] = []
+    while len(found) < _MOST:
+        page = [date for date in await own.get_dates(n=_PAGE, start=begin, end=end) if date <= end]
+        found += page
+        if len(page) < _PAGE:
+            break
+        begin = page[-1] + timedelta(microseconds=1)
+    return found

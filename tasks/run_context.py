@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import Pause
 
 from smartops import redact
 from smartops.audit import recording
@@ -63,14 +64,22 @@ def current_run() -> RunInfo | None:
             deployment=str(flow_run.deployment_id) if flow_run.deployment_id else None,
             params=dict(flow_run.parameters or {}),
             requested_by=requested_by(flow_run),
+            function=flow_context.flow.fn if flow_context.flow else None,
         )
     task_context = TaskRunContext.get()
     if task_context is not None:
         name = task_context.task.name
-        return RunInfo(id=task_context.task_run.id, job=name, flow=name, kind="task")
+        return RunInfo(
+            id=task_context.task_run.id,
+            job=name,
+            flow=name,
+            kind="task",
+            function=task_context.task.fn,
+        )
     return None
 
 
+recording.suspensions.add(Pause)
 _followed: dict[UUID, RunInfo] = {}
 _hooked: WeakSet[Any] = WeakSet()
 

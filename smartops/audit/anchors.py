@@ -6,17 +6,19 @@ seal; the others get the last one at intervals, which vouches for all before it.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import smtplib
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from smartops.audit.seal import Seal
 from smartops.errors import BadInput, MissingProgram, SmartOpsError, TransientError
@@ -25,6 +27,7 @@ from smartops.settings import Settings
 logger = logging.getLogger(__name__)
 _GIT_FILE = "smartops-seals.jsonl"
 _GIT_S = 60
+_LONGEST_LINE = 10_000
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -81,10 +84,22 @@ class FileAnchor:
 def _append(path: Path, seals: Sequence[Seal]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(seal.as_json()) + "\n" for seal in seals)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _cut_torn_line(file)
+        file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _cut_torn_line(file: BinaryIO) -> None:
+    """Take away a last line that was being written when the power went; it is published again."""
+    end = file.seek(0, os.SEEK_END)
+    start = max(0, end - _LONGEST_LINE)
+    file.seek(start)
+    tail = file.read()
+    if tail and not tail.endswith(b"\n"):
+        file.truncate(start + tail.rfind(b"\n") + 1)
 
 
 def read_file(path: Path) -> list[dict[str, Any]]:
@@ -169,6 +184,7 @@ class S3Anchor:
 
     def publish(self, seals: Sequence[Seal]) -> None:
         """Put the last seal; it vouches for those before it."""
+        client = self._client()
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
         last = seals[-1]
@@ -176,17 +192,15 @@ class S3Anchor:
         body = json.dumps(last.as_json()).encode()
         try:
             # With object lock a bucket asks for a checksum.
-            self._client().put_object(
-                Bucket=self.bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256"
-            )
+            client.put_object(Bucket=self.bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256")
         except (BotoCoreError, ClientError) as error:
             raise AnchorFailed(f"{self.name}: {error}") from error
 
     def published(self) -> list[dict[str, Any]]:
         """Return the seals of the bucket."""
+        client = self._client()
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-        client = self._client()
         prefix = f"{self.prefix.strip('/')}/".lstrip("/")
         found: list[dict[str, Any]] = []
         try:
@@ -256,6 +270,9 @@ def _anchor(word: str, settings: Settings) -> Anchor:
         bucket, _, prefix = place.partition("/")
         return S3Anchor(bucket, prefix)
     if place and kind == "mail":
+        port = settings.mail_server.partition(":")[2]
+        if port and not port.isdecimal():
+            raise BadInput(f"SMARTOPS_MAIL_SERVER: {settings.mail_server!r} is not host:port")
         return MailAnchor(place, settings.mail_server, settings.mail_from)
     raise BadInput(
         f"SMARTOPS_SEAL_ANCHORS: {word!r} is no anchor",
@@ -300,8 +317,8 @@ class Publisher:
         for anchor in self._anchors:
             place = self._places[anchor.name]
             new = [seal for seal in seals if seal.number > place.number]
-            if not new or not self._due(anchor, now):
-                continue
+            if not new or not self._due(anchor, now) or new[0].number != place.number + 1:
+                continue  # a page that it did not get comes first
             try:
                 anchor.publish(new)
             except SmartOpsError as error:
@@ -312,7 +329,8 @@ class Publisher:
             if place.failing:
                 logger.warning("seals are published again at %s", anchor.name)
             self._places[anchor.name] = _Place(new[-1].number, now)
-            self._remember()
+            with suppress(OSError):  # then it is published twice, which harms nobody
+                self._remember()
 
     def _remember(self) -> None:
         self._memory.parent.mkdir(parents=True, exist_ok=True)

@@ -34,9 +34,10 @@ def audited(function: Callable[P, R]) -> Callable[P, R]:
     def info(*args: Any, **kwargs: Any) -> RunInfo:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        found = recording.current_run() or RunInfo(
-            id=uuid7(), job=function.__name__.replace("_", "-"), flow=function.__name__
-        )
+        found = recording.current_run()
+        if found is None or not _is_call_of(found, function):
+            name = function.__name__
+            found = RunInfo(id=uuid7(), job=name.replace("_", "-"), flow=name)
         return replace(found, params=dict(bound.arguments))
 
     @functools.wraps(function)
@@ -57,3 +58,10 @@ def audited(function: Callable[P, R]) -> Callable[P, R]:
 
     chosen = in_loop if inspect.iscoroutinefunction(function) else plain
     return cast(Callable[P, R], chosen)
+
+
+def _is_call_of(found: RunInfo, function: Callable[..., Any]) -> bool:
+    """Return whether a run is a call of the function, and not one that calls it."""
+    if recording.is_recorded(found.id):
+        return False
+    return found.function is None or inspect.unwrap(found.function) is function

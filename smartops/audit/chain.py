@@ -15,7 +15,7 @@ FIRST = bytes(32)
 """What the first event of a chain follows."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_EVENT = struct.Struct(">QQQ")
+_EVENT = struct.Struct(">QQq")  # a time may be before 1970
 _PART = struct.Struct(">16sQQ32s")
 _SEAL = struct.Struct(">Q32s32sQQ16s")
 

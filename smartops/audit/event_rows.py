@@ -35,8 +35,12 @@ def event_rows(
             yield (*row[:6], _micros(row[6]), *row[7:])
 
 
-def _micros(text: Any) -> int:
-    return micros(datetime.fromisoformat(text).replace(tzinfo=UTC))
+def _micros(text: Any) -> Any:
+    """Return the microseconds; what is no time stays as it is, for the verification to find."""
+    try:
+        return micros(datetime.fromisoformat(text).replace(tzinfo=UTC))
+    except (ValueError, TypeError):
+        return text
 
 
 def keyset(connection: Connection, table: str, columns: str, key: tuple[str, ...]) -> Iterator[Any]:

@@ -18,6 +18,7 @@ from smartops import redact
 EventType = Literal[
     "run.started",
     "run.ended",
+    "run.suspended",
     "step.started",
     "step.ended",
     "command.intended",
@@ -39,7 +40,9 @@ EventType = Literal[
     "journal.gap",
     "records.pruned",
 ]
-RunState = Literal["running", "completed", "failed", "needs_decision", "cancelled", "crashed"]
+RunState = Literal[
+    "running", "suspended", "completed", "failed", "needs_decision", "cancelled", "crashed"
+]
 StepState = Literal[
     "running", "completed", "failed", "unknown_outcome", "skipped", "cancelled", "crashed"
 ]
@@ -48,6 +51,7 @@ NO_RUN = UUID(int=0)
 
 MAX_FIELD_BYTES = 65_536
 MAX_DEPTH = 50
+_GREATEST_INT = 1 << 63
 UNCUT = frozenset({"spec"})  # a cut job could not be rolled back to
 
 
@@ -80,17 +84,30 @@ class Event:
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """Return a value that JSON can hold."""
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
+        return value if abs(value) < _GREATEST_INT else hex(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, (dict, list, tuple, set, frozenset)) and depth >= MAX_DEPTH:
         return "(deeper than the record goes)"
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+        return {_text(str(key)): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item, depth + 1) for item in value]
-    return "********" if isinstance(value, (SecretStr, SecretBytes)) else str(value)
+    return "********" if isinstance(value, (SecretStr, SecretBytes)) else _text(str(value))
+
+
+def _text(value: str) -> str:
+    """Return a text that UTF-8 can hold: half of a surrogate pair becomes visible."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value
 
 
 def _capped(value: Any) -> Any:

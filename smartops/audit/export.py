@@ -16,9 +16,11 @@ from sqlalchemy.engine import Connection
 from smartops.audit import models
 from smartops.audit.chain import micros
 from smartops.audit.event_rows import EventRow, event_rows
+from smartops.audit.events import NO_RUN
 from smartops.audit.store import Store
 from smartops.errors import BadInput
 
+_WORD = "records.pruned"
 _VERIFIER = Path(__file__).with_name("verifier.py")
 _README = """This is an export of a SmartOps audit record.
 
@@ -97,19 +99,25 @@ def _line(row: EventRow) -> dict[str, Any]:
 
 def _parts_of(connection: Connection, run_id: UUID) -> list[sa.Row[Any]]:
     """Return the parts of seals that hold an event of a run."""
-    event, part = models.event, models.seal_part
-    query = (
-        sa.select(part.c.seal, part.c.stream, part.c.first_seq, part.c.last_seq)
-        .join(
-            event,
-            (event.c.stream == part.c.stream)
-            & (event.c.seq >= part.c.first_seq)
-            & (event.c.seq <= part.c.last_seq),
+    part = models.seal_part
+    found: set[sa.Row[Any]] = set()
+    for event in (models.event, models.event_held):
+        own = (event.c.run_id == run_id) | (event.c.type == _WORD)
+        if event is models.event:  # with the run goes the word of what was pruned, where there is
+            own = own & event.c.run_id.in_((run_id, NO_RUN))
+        query = (
+            sa.select(part.c.seal, part.c.stream, part.c.first_seq, part.c.last_seq)
+            .join(
+                event,
+                (event.c.stream == part.c.stream)
+                & (event.c.seq >= part.c.first_seq)
+                & (event.c.seq <= part.c.last_seq),
+            )
+            .where(own)
+            .distinct()
         )
-        .where(event.c.run_id == run_id)
-        .distinct()
-    )
-    return list(connection.execute(query))
+        found.update(connection.execute(query))
+    return sorted(found)
 
 
 def _seals_of(connection: Connection, run_id: UUID) -> set[int]:
@@ -128,7 +136,8 @@ def _events_around(connection: Connection, run_id: UUID) -> Iterator[dict[str, A
         for seq, digest in connection.execute(query):
             found[stream, seq] = {"stream": stream.hex(), "seq": seq, "hash": digest.hex()}
     for table in (models.event, models.event_held):
-        for row in connection.execute(sa.select(table).where(table.c.run_id == run_id)):
+        own = (table.c.run_id == run_id) | ((table.c.run_id == NO_RUN) & (table.c.type == _WORD))
+        for row in connection.execute(sa.select(table).where(own)):
             plain = (row.stream.bytes, row.seq, row.run_id.bytes, row.run_seq, row.id.bytes)
             found[plain[:2]] = _line((*plain, row.type, micros(row.at), row.body, row.hash))
     for key in sorted(found):

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -58,7 +59,7 @@ class _Waiting:
     rows: Sequence[tuple[bytes, bytes, str, int, str]]
     durable: bool
     done: bool = False
-    error: sqlite3.Error | None = None
+    error: BaseException | None = None
 
 
 @dataclass
@@ -92,18 +93,27 @@ class Journal:
         self._room = _Room()
         self._durable = True
         self._pid = os.getpid()
+        self._retired = False
+        self.broken = False
+        """Whether a signal broke into a write, so that nobody knows what was written."""
+        db: sqlite3.Connection | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.process = liveness.this_process(folder)
-            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+            db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
             who = (str(self.stream), socket.gethostname(), self._pid, str(self.process))
-            self._db.execute(
+            db.execute(
                 "INSERT INTO stream (id, host, pid, process, home) VALUES (?, ?, ?, ?, ?)",
                 (*who, str(home_id(folder))),
             )
         except (OSError, sqlite3.Error) as error:
+            if db is not None:
+                db.close()
+            with suppress(OSError):
+                remove_files(self.path)
             raise _unavailable(folder, error) from error
+        self._db = db
 
     @property
     def mine(self) -> bool:
@@ -114,7 +124,8 @@ class Journal:
     def used_up(self) -> bool:
         """Whether the next record should begin a new file, so that this one can be shipped away."""
         age = time.monotonic() - self._opened
-        return self.records >= _MOST_RECORDS or age > _LONGEST_USE.total_seconds()
+        too_old = age > _LONGEST_USE.total_seconds()
+        return self.broken or self.records >= _MOST_RECORDS or too_old
 
     def append(self, *events: Event, durable: bool = True, intent: bool = False) -> None:
         """Write events; they are on the disk when this returns, in this order.
@@ -130,25 +141,38 @@ class Journal:
             for event in events
         ]
         waiting = _Waiting(rows, durable)
-        with self._queue_guard:
-            self._queue.append(waiting)
+        with self._writer:
+            retired = self._retired
+            if not retired:
+                with self._queue_guard:
+                    self._queue.append(waiting)
+        if retired:  # another thread has begun the next file
+            get_journal().append(*events, durable=durable, intent=intent)
+            return
         with self._writer:
             if not waiting.done:  # else the one who wrote before has taken ours along
                 self._write_queue()
-        if waiting.error is not None:
-            raise _unavailable(self.path, waiting.error) from waiting.error
+        if waiting.error is not None or not waiting.done:
+            error = waiting.error or RuntimeError("the write was broken off")
+            raise _unavailable(self.path, error) from error
 
     def _write_queue(self) -> None:
         """Write what everybody has handed over, in one commit."""
         with self._queue_guard:
             batch, self._queue = self._queue, []
-        failure: sqlite3.Error | None = None
+        failure: BaseException | None = None
         try:
             self._commit(batch)
         except sqlite3.Error as error:
             failure = error
-        for waiting in batch:
-            waiting.done, waiting.error = True, failure
+        except BaseException as error:
+            # A signal's exception may come before or after the commit. Who knows? The file is left
+            # as it is, and the next record begins a new one.
+            self.broken, failure = True, error
+            raise
+        finally:
+            for waiting in batch:
+                waiting.done, waiting.error = True, failure
 
     def _commit(self, batch: list[_Waiting]) -> None:
         durable = any(waiting.durable for waiting in batch)
@@ -210,9 +234,20 @@ class Journal:
     def close(self) -> None:
         """Close the file and let readers know that nothing more will come."""
         with self._writer:
+            if self._queue:
+                self._write_queue()
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             if self.mine:
-                self._db.execute("UPDATE stream SET closed = 1")
+                with suppress(sqlite3.Error):  # a full disk; the process's death tells it too
+                    self._db.execute("UPDATE stream SET closed = 1")
             self._db.close()
+
+    def retire(self) -> None:
+        """Close the file; who still holds it writes to the next one."""
+        with self._writer:
+            self._retired = True
+        self.close()
 
 
 def _full(folder: Path) -> str:
@@ -241,7 +276,13 @@ def size(folder: Path) -> int:
     return total
 
 
-def _unavailable(where: Path, error: Exception) -> JournalUnavailable:
+def remove_files(path: Path) -> None:
+    """Delete a journal with what SQLite keeps beside it."""
+    for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        file.unlink(missing_ok=True)
+
+
+def _unavailable(where: Path, error: BaseException) -> JournalUnavailable:
     kind = JournalFull if "is full" in str(error) else JournalUnavailable
     return kind(
         f"the journal at {where} cannot be written: {error}",
@@ -265,7 +306,12 @@ def get_journal() -> Journal:
         if known is None or not known.mine or known.path.parent != folder:
             _current = Journal(folder)
         elif known.used_up:
-            _current = Journal(folder)
-            known.close()
+            try:
+                _current = Journal(folder)
+            except JournalUnavailable:
+                if known.broken:
+                    raise
+                return known  # it still works
+            known.retire()
         assert _current is not None  # noqa: S101 - for the type checker
         return _current

@@ -121,9 +121,3 @@ class JournalReader:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
-
-
-def remove(path: Path) -> None:
-    """Delete a finished journal whose every record is in the store."""
-    for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
-        file.unlink(missing_ok=True)

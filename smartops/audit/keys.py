@@ -55,6 +55,8 @@ def signing_key(folder: Path) -> SigningKey:
         raise BadInput(f"{path} is no private key: {error}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise BadInput(f"{path} is no Ed25519 key")
+    if not (folder / _PUBLIC).exists():
+        _write_public(folder, key)
     return SigningKey(key)
 
 
@@ -65,14 +67,25 @@ def _make(folder: Path) -> None:
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        file.flush()
+        os.fsync(file.fileno())
     try:
         os.link(draft, folder / _PRIVATE)  # fails where another process was first
     except FileExistsError:
         return
     finally:
         draft.unlink()
+    # The first seal must not be signed with a key that a loss of power takes away.
+    fd = os.open(folder, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+
+
+def _write_public(folder: Path, key: Ed25519PrivateKey) -> None:
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (folder / _PUBLIC).write_bytes(public)
+    draft = folder / f"{_PUBLIC}.{os.getpid()}.new"
+    draft.write_bytes(public)
+    draft.replace(folder / _PUBLIC)
 
 
 def trusted_keys(folder: Path, *files: Path) -> frozenset[bytes]:

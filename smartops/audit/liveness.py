@@ -76,12 +76,21 @@ def alive_path(folder: Path, process: UUID) -> Path:
 
 def is_dead(folder: Path, process: UUID) -> bool:
     """Return whether a process that has written to this folder has gone."""
+    return _if_dead(alive_path(folder, process))
+
+
+def _if_dead(path: Path, *, delete: bool = False) -> bool:
+    """Return whether nobody holds a file's lock; delete the file while it is surely nobody's."""
     try:
-        fd = os.open(alive_path(folder, process), os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return True
+    except PermissionError:
+        return False  # another user's process: not ours to judge
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if delete:
+            path.unlink(missing_ok=True)
     except BlockingIOError:
         return False
     finally:
@@ -93,10 +102,8 @@ def forget_the_dead(folder: Path, needed: set[UUID]) -> None:
     """Delete the files of dead processes, except of those that are still needed."""
     for path in folder.glob(f"*{_SUFFIX}"):
         with suppress(ValueError):
-            process = UUID(path.stem)
-            if process in needed or not is_dead(folder, process):
-                continue
-            path.unlink(missing_ok=True)
+            if UUID(path.stem) not in needed:
+                _if_dead(path, delete=True)
 
 
 def home_id(folder: Path) -> UUID:

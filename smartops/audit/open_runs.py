@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -108,39 +108,63 @@ def last_word(store: Store, run_id: UUID) -> LastWord | None:
     return LastWord(*row) if row else None
 
 
+_CHUNK = 1000
+
+
+def _chunks(ids: Collection[UUID]) -> Iterator[list[UUID]]:
+    """Divide ids so that no statement has too many."""
+    everything = list(ids)
+    for start in range(0, len(everything), _CHUNK):
+        yield everything[start : start + _CHUNK]
+
+
 def claims_of(store: Store, run_ids: Collection[UUID]) -> dict[UUID, Claim]:
     """Return the last claim on each of some runs. Raises StoreUnavailable."""
     table = models.run_process
     columns = [table.c[name] for name in Claim.__dataclass_fields__]
-    query = sa.select(*columns).where(table.c.run_id.in_(run_ids)).order_by(table.c.claimed_at)
+    found: dict[UUID, Claim] = {}
     with store.reading() as connection:
-        return {row.run_id: Claim(*row) for row in connection.execute(query)}
+        for chunk in _chunks(run_ids):
+            query = (
+                sa.select(*columns).where(table.c.run_id.in_(chunk)).order_by(table.c.claimed_at)
+            )
+            found |= {row.run_id: Claim(*row) for row in connection.execute(query)}
+    return found
 
 
 def known_runs(store: Store, run_ids: Collection[UUID]) -> dict[UUID, KnownRun]:
     """Return how some runs stand on record; those that it does not know are left out."""
     run = models.job_run
     columns = [run.c[name] for name in KnownRun.__dataclass_fields__]
-    query = sa.select(run.c.id, *columns).where(run.c.id.in_(run_ids))
+    found: dict[UUID, KnownRun] = {}
     with store.reading() as connection:
-        return {row[0]: KnownRun(*row[1:]) for row in connection.execute(query)}
+        for chunk in _chunks(run_ids):
+            query = sa.select(run.c.id, *columns).where(run.c.id.in_(chunk))
+            found |= {row[0]: KnownRun(*row[1:]) for row in connection.execute(query)}
+    return found
 
 
-def last_slots(store: Store) -> dict[str, tuple[datetime, str]]:
-    """Return for each deployment's id its last slot on record, and the schedule that gave it."""
-    slot = models.slot
-    last = sa.select(slot.c.deployment, sa.func.max(slot.c.due_at).label("due"))
-    newest = last.group_by(slot.c.deployment).subquery()
-    query = sa.select(slot.c.deployment, slot.c.due_at, slot.c.schedule).join(
-        newest, (slot.c.deployment == newest.c.deployment) & (slot.c.due_at == newest.c.due)
-    )
+def told_events(store: Store, run_id: UUID) -> set[UUID]:
+    """Return the ids of all events of a run. Raises StoreUnavailable."""
+    event = models.event
     with store.reading() as connection:
-        return {row[0]: (row[1], row[2]) for row in connection.execute(query)}
-
-
-def open_slots(store: Store, since: datetime) -> set[UUID]:
-    """Return the ids of slots that were told as missed lately; their run may still come."""
-    slot = models.slot
-    query = sa.select(slot.c.id).where(slot.c.outcome == "missed", slot.c.due_at >= since)
-    with store.reading() as connection:
+        query = sa.select(event.c.id).where(event.c.run_id == run_id)
         return set(connection.execute(query).scalars())
+
+
+def last_slots(store: Store) -> dict[tuple[str, str], tuple[datetime, datetime]]:
+    """Return the first and the last slot on record for each deployment's id and schedule."""
+    slot = models.slot
+    ends = (sa.func.min(slot.c.due_at), sa.func.max(slot.c.due_at))
+    query = sa.select(slot.c.deployment, slot.c.schedule, *ends)
+    with store.reading() as connection:
+        rows = connection.execute(query.group_by(slot.c.deployment, slot.c.schedule))
+        return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+
+
+def slots_since(store: Store, since: datetime) -> dict[UUID, str]:
+    """Return the outcomes of the slots since then, by their ids."""
+    slot = models.slot
+    query = sa.select(slot.c.id, slot.c.outcome).where(slot.c.due_at >= since)
+    with store.reading() as connection:
+        return {row[0]: row[1] for row in connection.execute(query)}

@@ -21,6 +21,7 @@ from smartops.audit.journal_reader import Record, Writer
 from smartops.audit.row_writing import Changes
 
 Body = dict[str, Any]
+_KNOWN = ("ended_at", "told_by", "log_lines", "process", "state")
 
 
 class Projection:
@@ -46,7 +47,7 @@ class Projection:
         wanted = {r.run_id for r in records if r.type == "log" or r.type.startswith("run.")}
         ids = sorted(wanted)
         table = models.job_run
-        columns = (table.c.id, table.c.ended_at, table.c.told_by, table.c.log_lines)
+        columns = [table.c[name] for name in ("id", *_KNOWN)]
         query = sa.select(*columns).where(table.c.id.in_(ids)).order_by(table.c.id)
         if ids:
             rows = self.connection.execute(query.with_for_update()).mappings()
@@ -59,6 +60,9 @@ class Projection:
         if body.get("revision"):
             self.revision(record, body)
         told_by = body.get("told_by", "own")
+        secondary = bool(body.get("secondary"))
+        of_process = told_by == "own" and not secondary
+        started = datetime.fromisoformat(body["at"]) if body.get("at") else record.at
         values = {
             "job": body["job"],
             "kind": body["kind"],
@@ -71,26 +75,25 @@ class Projection:
             "ended_at": None,
             "host": body.get("host") or self.writer.host,
             "pid": body.get("pid") or self.writer.pid,
-            "process": self.writer.process if told_by == "own" else None,
-            "home": self.writer.home if told_by == "own" else None,
+            "process": self.writer.process if of_process else None,
+            "home": self.writer.home if of_process else None,
             "requested_by": body.get("requested_by"),
             "told_by": told_by,
             "evidence": None,
         }
         known = self._runs.get(record.run_id)
         if known is None:
-            started = datetime.fromisoformat(body["at"]) if body.get("at") else record.at
             row = {"id": record.run_id, "started_at": started, "log_lines": 0, **values}
             self.changes.insert(models.job_run, record.run_id, row)
-            self._runs[record.run_id] = {
-                key: row[key] for key in ("ended_at", "told_by", "log_lines")
-            }
+            self._runs[record.run_id] = {key: row[key] for key in _KNOWN}
             return
-        first_word = told_by == "own" and known["told_by"] != "own"
-        again = known["ended_at"] is not None and known["ended_at"] < record.at
-        if first_word or (again and told_by == "own"):
+        own = told_by == "own"
+        first_word = own and (known["told_by"] != "own" or known["process"] is None)
+        again = known["ended_at"] is not None and known["ended_at"] < started
+        again = (again and not secondary) or known["state"] == "suspended"
+        if (first_word and not secondary) or (again and (own or known["told_by"] == told_by)):
             self.changes.update(models.job_run, record.run_id, values)
-            known.update(ended_at=None, told_by=told_by)
+            known.update({key: values[key] for key in _KNOWN if key in values})
 
     def run_ended(self, record: Record, body: Body) -> None:
         """Show the end of a run. Its own process is believed before others who conclude."""
@@ -103,7 +106,15 @@ class Projection:
         evidence = body.get("evidence")
         values["evidence"] = _text(evidence) if evidence else None
         self.changes.update(models.job_run, record.run_id, values)
-        known["ended_at"] = ended
+        known.update(ended_at=ended, state=body["state"])
+
+    def run_suspended(self, record: Record, body: Body) -> None:
+        """Show that a run's process has ended and the run has not: it is to be resumed."""
+        known = self._runs.get(record.run_id)
+        if known is not None and known["ended_at"] is None:
+            values = {"state": "suspended", "message": body["message"]}
+            self.changes.update(models.job_run, record.run_id, values)
+            known["state"] = "suspended"
 
     def revision(self, record: Record, body: Body) -> None:
         """Show a revision of a job that may have been seen before."""
@@ -327,6 +338,7 @@ def _value(column: sa.Column[Any], value: Any, record: Record) -> Any:
 _SHOW: dict[str, Callable[[Projection, Record, Body], None]] = {
     "run.started": Projection.run_started,
     "run.ended": Projection.run_ended,
+    "run.suspended": Projection.run_suspended,
     "revision": Projection.revision,
     "step.started": Projection.step_started,
     "step.ended": Projection.step_ended,

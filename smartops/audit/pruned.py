@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -20,10 +21,16 @@ class Pruned:
     """Streams with a smaller id are gone."""
     held: int = 0
     held_root: bytes = chain.FIRST
+    held_runs: frozenset[bytes] = frozenset()
 
     def covers(self, stream: bytes) -> bool:
         """Return whether a stream may be missing."""
         return stream < self.before
+
+    @property
+    def moment(self) -> datetime:
+        """The moment before which streams are gone."""
+        return chain.moment(int.from_bytes(self.before[:6], "big") * 1000)
 
 
 def pruned(connection: Connection) -> Pruned:
@@ -43,7 +50,13 @@ def pruned(connection: Connection) -> Pruned:
     body = connection.execute(query).scalar()
     if body is None:
         return Pruned()
-    told = json.loads(body)
-    return Pruned(
-        bytes.fromhex(told["streams_before"]), told["held"], bytes.fromhex(told["held_root"])
-    )
+    try:
+        told = json.loads(body)
+        return Pruned(
+            bytes.fromhex(told["streams_before"]),
+            int(told["held"]),
+            bytes.fromhex(told["held_root"]),
+            frozenset(bytes.fromhex(run) for run in told["held_runs"]),
+        )
+    except (ValueError, TypeError, KeyError):
+        return Pruned()  # somebody has altered it; the chain will say so

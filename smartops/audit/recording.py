@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,16 +42,22 @@ class RunInfo:
     spec: str | None = None
     requested_by: str | None = None
     """Who asked for it: a person's name, ``schedule``, or None where nobody said."""
+    function: Callable[..., Any] | None = None
+    """The function that the run as a whole is a call of, where that is known."""
 
 
 _explicit: ContextVar[RunInfo | None] = ContextVar("smartops_run", default=None)
 current_step: ContextVar[StepRecord | None] = ContextVar("smartops_step", default=None)
 """The record of the step that this code runs in."""
 _started: dict[int, set[UUID]] = {}
+_ended: set[UUID] = set()
+_NOT_TOLD = ("id", "function")
 _undecided: set[UUID] = set()
 """Runs with a step whose effect may have happened when the run was cancelled."""
 _guard = threading.Lock()
-_READINGS_AN_EVENT = 200
+_READINGS_AN_EVENT = 30_000
+"""Bytes: what is above 64 KiB would be cut."""
+_LONGEST_REASON = 2000
 logger = logging.getLogger(__name__)
 
 
@@ -84,23 +92,41 @@ def _write(event: Event, *, intent: bool = False) -> None:
         raise
 
 
-def start_run(info: RunInfo) -> None:
-    """Journal the start of a run, once in each process. Raises JournalUnavailable."""
+def start_run(info: RunInfo, *, again: bool = False) -> None:
+    """Journal the start of a run, once in each process. Raises JournalUnavailable.
+
+    A run that has ended here begins ``again`` only on purpose, not for a step that comes late. In a
+    child process of the run's own the start is secondary: the run does not end with it.
+    """
     with _guard:
         known = _started.setdefault(os.getpid(), set())
-        if info.id in known:
+        if info.id in known or (info.id in _ended and not again):
             return
-        body = {key: value for key, value in asdict(info).items() if key != "id"}
+        body = {key: value for key, value in asdict(info).items() if key not in _NOT_TOLD}
+        if multiprocessing.parent_process() is not None:
+            body["secondary"] = True
         _write(Event("run.started", info.id, body))
         known.add(info.id)
+        _ended.discard(info.id)
     log_lines.install()
 
 
 def end_run(info: RunInfo, state: RunState, message: str = "") -> None:
     """Journal the end of a run."""
     _write(Event("run.ended", info.id, {"state": state, "message": message}))
+    _forget(info)
+
+
+def suspend_run(info: RunInfo, message: str = "") -> None:
+    """Journal that a run leaves its process, to be resumed in another."""
+    _write(Event("run.suspended", info.id, {"message": message}))
+    _forget(info)
+
+
+def _forget(info: RunInfo) -> None:
     with _guard:
         _started.get(os.getpid(), set()).discard(info.id)
+        _ended.add(info.id)
 
 
 def is_recorded(run_id: UUID) -> bool:
@@ -108,14 +134,21 @@ def is_recorded(run_id: UUID) -> bool:
     return run_id in _started.get(os.getpid(), ())
 
 
+suspensions: set[type[BaseException]] = set()
+"""What is raised through a run that is not to end, but to leave its process for a while."""
+
+
 @contextmanager
 def recorded_run(info: RunInfo) -> Iterator[RunInfo]:
     """Record the block as a run; what it raises decides the state that is recorded."""
     token = _explicit.set(info)
-    start_run(info)
+    start_run(info, again=True)
     try:
         yield info
     except BaseException as error:
+        if isinstance(error, tuple(suspensions)):
+            suspend_run(info, describe(error))
+            raise
         state = run_state(error)
         if state == "cancelled" and info.id in _undecided:
             state = "needs_decision"
@@ -231,8 +264,18 @@ class StepRecord:
 
     def readings(self, device: str, readings: Sequence[Reading]) -> None:
         """Put readings on record, in batches that an event can hold."""
-        for start in range(0, len(readings), _READINGS_AN_EVENT):
-            batch = [reading.as_json() for reading in readings[start : start + _READINGS_AN_EVENT]]
+        batch: list[dict[str, Any]] = []
+        size = 0
+        for reading in readings:
+            plain = reading.as_json()
+            plain["reason"] = plain["reason"][:_LONGEST_REASON]
+            length = len(json.dumps(plain, default=str))
+            if batch and size + length > _READINGS_AN_EVENT:
+                self._append("readings", device=device, readings=batch)
+                batch, size = [], 0
+            batch.append(plain)
+            size += length
+        if batch:
             self._append("readings", device=device, readings=batch)
 
     def artifact(self, name: str, path: Path, media_type: str, *, sha256: str, size: int) -> None:

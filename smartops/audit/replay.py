@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,10 +21,13 @@ from smartops.audit import models
 from smartops.audit.chain import micros
 from smartops.audit.journal_reader import Record, Writer
 from smartops.audit.projection import Projection
-from smartops.audit.store import Store
+from smartops.audit.pruned import Pruned, pruned
+from smartops.audit.store import NOT_SHOWN, Store
 from smartops.audit.verify import BadRow
 
 _AT_ONCE = 100
+_MARGIN = timedelta(days=3)
+"""How long after a pruning's moment a row may have lost events of its beginning."""
 _FROM_STREAM = frozenset({"host", "pid", "process", "home", "number"})
 """Columns that come from who wrote, not from what was written; and numbers given on arrival."""
 _TABLES: tuple[tuple[Table, str], ...] = (
@@ -56,9 +61,10 @@ def first_difference(store: Store) -> BadRow | None:
 
 def _first_difference(connection: Connection, scratch: Store) -> BadRow | None:
     writers = _writers(connection)
+    gone = pruned(connection)
     for runs in _runs(connection):
         with scratch.transaction() as empty:
-            bad = _compare(connection, empty, writers, runs)
+            bad = _compare(connection, empty, writers, runs, gone)
         if bad is not None:
             return bad
     return None
@@ -89,12 +95,16 @@ def _runs(connection: Connection) -> Iterator[list[UUID]]:
 
 
 def _compare(
-    connection: Connection, empty: Connection, writers: dict[UUID, Writer], runs: Sequence[UUID]
+    connection: Connection,
+    empty: Connection,
+    writers: dict[UUID, Writer],
+    runs: Sequence[UUID],
+    gone: Pruned,
 ) -> BadRow | None:
     _replay(connection, empty, writers, runs)
     try:
         for table, column in _TABLES:
-            bad = _table(connection, empty, table, table.c[column].in_(runs))
+            bad = _table(connection, empty, table, column, runs, gone)
             if bad is not None:
                 return bad
     finally:
@@ -121,23 +131,45 @@ def _replay(
                 row.body,
                 row.hash,
             )
-            Projection(empty, writer).apply([record])
+            with suppress(*NOT_SHOWN):  # nor was it when it came
+                Projection(empty, writer).apply([record])
 
 
 def _table(
-    connection: Connection, empty: Connection, table: Table, of_runs: sa.ColumnElement[bool]
+    connection: Connection,
+    empty: Connection,
+    table: Table,
+    column: str,
+    runs: Sequence[UUID],
+    gone: Pruned,
 ) -> BadRow | None:
-    stored, derived = (_rows(source, table, of_runs) for source in (connection, empty))
+    of_runs = table.c[column].in_(runs)
+    stored, derived = (
+        {
+            key: row
+            for key, row in _rows(source, table, of_runs).items()
+            if _is_whole(row, column, gone)
+        }
+        for source in (connection, empty)
+    )
     for key in sorted(stored.keys() | derived.keys()):
         there, wanted = stored.get(key), derived.get(key)
         name = " ".join(str(part) for part in key)
         if there is None or wanted is None:
             what = "is missing" if there is None else "was added, no event tells of it"
             return BadRow(table.name, name, what)
-        for column, value in wanted.items():
-            if there[column] != value:
-                return BadRow(table.name, name, f"{column} is not what its events say")
+        for what, value in wanted.items():
+            if there[what] != value:
+                return BadRow(table.name, name, f"{what} is not what its events say")
     return None
+
+
+def _is_whole(row: dict[str, Any], column: str, gone: Pruned) -> bool:
+    """Return whether all events of a row are there: a pruning may have cut through its time."""
+    if row[column].bytes in gone.held_runs or gone.before == Pruned().before:
+        return True
+    moments = [value for value in row.values() if isinstance(value, datetime)]
+    return not moments or min(moments) >= gone.moment + _MARGIN
 
 
 def _rows(

@@ -7,6 +7,7 @@ which, and the root over their hashes. Seals are chained, and published outside 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,7 @@ from smartops.audit.store import Store
 from smartops.errors import RecordRefused
 
 _MOST_EVENTS = 200_000
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,19 @@ def _new_parts(connection: Connection) -> list[Part]:
         if row.last_seq <= row.sealed_seq:
             continue
         first, last = row.sealed_seq + 1, min(row.last_seq, row.sealed_seq + _MOST_EVENTS)
-        parts.append(Part(row.id, first, last, _root(connection, row.id, first, last)))
+        root = _root(connection, row.id, first, last)
+        if root is None:
+            _report(row.id, first, last)
+            continue
+        parts.append(Part(row.id, first, last, root))
         total += last - first + 1
         if total >= _MOST_EVENTS:
             break
     return parts
 
 
-def _root(connection: Connection, stream: UUID, first: int, last: int) -> bytes:
+def _root(connection: Connection, stream: UUID, first: int, last: int) -> bytes | None:
+    """Return the root of a stream's events, None where one of them is missing."""
     event = models.event
     query = (
         sa.select(event.c.hash)
@@ -114,12 +121,18 @@ def _root(connection: Connection, stream: UUID, first: int, last: int) -> bytes:
         .order_by(event.c.seq)
     )
     hashes = list(connection.execute(query).scalars())
-    if len(hashes) != last - first + 1:
-        raise RecordRefused(
-            f"stream {stream} lacks events between {first} and {last}; it is not sealed",
-            hint="Run `smartops audit verify`.",
-        )
-    return chain.merkle_root(hashes)
+    return chain.merkle_root(hashes) if len(hashes) == last - first + 1 else None
+
+
+_reported: set[UUID] = set()
+
+
+def _report(stream: UUID, first: int, last: int) -> None:
+    """Say once that a stream cannot be sealed; the others are."""
+    if stream not in _reported:
+        _reported.add(stream)
+        text = "stream %s lacks events between %d and %d and is not sealed: `smartops audit verify`"
+        logger.error(text, stream, first, last)
 
 
 def _write(connection: Connection, key: SigningKey, parts: list[Part], now: datetime) -> Seal:

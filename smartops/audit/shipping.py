@@ -11,9 +11,10 @@ from pathlib import Path
 from uuid import UUID
 
 from smartops.audit import liveness
-from smartops.audit.journal_reader import JournalReader, Record, journal_files, remove
+from smartops.audit.journal import remove_files
+from smartops.audit.journal_reader import JournalReader, Record, journal_files
 from smartops.audit.store import Store
-from smartops.errors import RecordRefused
+from smartops.errors import StoreUnavailable
 
 logger = logging.getLogger(__name__)
 BATCH = 2500
@@ -54,7 +55,7 @@ def _by_process(folder: Path) -> dict[UUID | None, list[Path]]:
     found: dict[UUID | None, list[Path]] = {}
     for path in journal_files(folder):
         process = None
-        with suppress(sqlite3.DatabaseError):
+        with suppress(sqlite3.DatabaseError, ValueError):
             reader = JournalReader(path)
             process = reader.writer.process if reader.writer else None
             reader.close()
@@ -69,7 +70,9 @@ def _ship_or_report(store: Store, path: Path, *, keep: bool) -> int:
     """Ship one journal. One that cannot be read or is refused must not hold up the others."""
     try:
         return ship_file(store, path, keep=keep)
-    except (sqlite3.DatabaseError, RecordRefused) as error:
+    except StoreUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is in one file, the others go on
         if path not in _reported:
             logger.error("journal %s cannot be shipped and stays: %s", path, error)  # noqa: TRY400
             _reported.add(path)
@@ -89,7 +92,7 @@ def ship_file(store: Store, path: Path, *, keep: bool = False) -> int:
     finally:
         reader.close()
     if finished and not keep:
-        remove(path)
+        remove_files(path)
     return shipped
 
 

@@ -27,7 +27,14 @@ from smartops.errors import RecordRefused, StoreUnavailable
 
 T = TypeVar("T")
 _TRIES = 6
-_NOT_SHOWN = (RecordRefused, LookupError, ValueError, TypeError, AttributeError)
+NOT_SHOWN = (
+    RecordRefused,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+)
 """What a record raises that is not of the shape that its table wants."""
 logger = logging.getLogger(__name__)
 _COLUMNS = ("stream", "seq", "id", "run_id", "run_seq", "type", "at", "body", "hash")
@@ -53,7 +60,7 @@ class Store:
         """
         try:
             return self.again_on_deadlock(lambda: self._ship(writer, records))
-        except _NOT_SHOWN as error:
+        except NOT_SHOWN as error:
             logger.warning(
                 "stream %s holds a record that cannot be shown: %s", writer.stream, error
             )
@@ -85,7 +92,7 @@ class Store:
             try:
                 with connection.begin_nested():
                     Projection(connection, writer).apply([record])
-            except (*_NOT_SHOWN, exc.IntegrityError, exc.DataError) as error:
+            except (*NOT_SHOWN, exc.IntegrityError, exc.DataError) as error:
                 text = redact.text(str(error).splitlines()[0])
                 logger.error("%s record %s is not shown: %s", record.type, record.seq, text)  # noqa: TRY400
 

@@ -21,7 +21,7 @@ def of_dead_run(
     A step that was under way and could have an effect has an unknown outcome; one that only reads
     has crashed, and did no harm.
     """
-    ends = [_end_of_step(run.id, step) for step in steps]
+    ends = [end_of_step(run.id, step) for step in steps]
     doubtful = [step.step for step in steps if _is_doubtful(step)]
     status = claim.exit_status if claim and claim.exited_at else None
     during = f" during {', '.join(step.step for step in steps)}" if steps else ""
@@ -51,7 +51,8 @@ def _is_doubtful(step: OpenStep) -> bool:
     return step.effect != "read"
 
 
-def _end_of_step(run_id: UUID, step: OpenStep) -> Event:
+def end_of_step(run_id: UUID, step: OpenStep) -> Event:
+    """Return the event that ends a step whose process died."""
     doubtful = _is_doubtful(step)
     text = "the process died while the step was under way"
     if doubtful:

@@ -6,6 +6,7 @@ recorded: altered, deleted, inserted, moved, or cut off at the end.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -56,12 +57,16 @@ class Verdict:
         return {"ok": self.ok, **asdict(self)}
 
 
+_ID_BYTES = 16
+_NO_EVENT = (struct.error, ValueError, TypeError, AttributeError)
+
+
 class Tampered(Exception):
     """A row is not as it was recorded."""
 
     def __init__(self, table: str, row: str, what: str, run_id: bytes | None = None) -> None:
         super().__init__(f"{table} {row}: {what}")
-        run = str(UUID(bytes=run_id)) if run_id else None
+        run = str(UUID(bytes=run_id)) if run_id and len(run_id) == _ID_BYTES else None
         self.bad = BadRow(table, row, what, run)
 
 
@@ -91,6 +96,8 @@ class _Check:
     verdict: Verdict
     gone: Pruned = field(default_factory=Pruned)
     run_ids: set[bytes] = field(default_factory=set)
+    kept: dict[tuple[bytes, int], bytes] = field(default_factory=dict)
+    seen_old: set[tuple[bytes, int]] = field(default_factory=set)
 
     def run(self, trusted: frozenset[bytes], anchored: Mapping[int, bytes]) -> None:
         seals_fault = self._fault_in_seals(trusted, anchored)
@@ -111,6 +118,8 @@ class _Check:
             self._seals(trusted, anchored)
         except Tampered as error:
             return error
+        except _NO_EVENT as error:
+            return Tampered("seal", "table", f"holds what no seal can hold ({error})")
         return None
 
     def _seals(self, trusted: frozenset[bytes], anchored: Mapping[int, bytes]) -> None:
@@ -162,12 +171,17 @@ class _Check:
         heads: dict[bytes, tuple[int, bytes]] = {}
         waiting = list(parts)
         hashes: list[bytes] = []
+        old = self.gone.covers(stream)
         seq = 0
         for row in rows:
             seq += 1
             if row[1] != seq:
                 raise Tampered("event", _name(stream, seq), "is missing", row[2])
             hashes.append(_checked(row, heads))
+            if old:
+                self.seen_old.add((stream, seq))
+                if row[2] in self.gone.held_runs:
+                    self.kept[stream, seq] = hashes[-1]
             if waiting and waiting[0].last == seq:
                 self._sealed(stream, waiting.pop(0), hashes, row[2])
                 hashes = []
@@ -192,17 +206,25 @@ class _Check:
             )
 
     def _held(self) -> None:
-        """Check what was kept when the rest was pruned: whole chains, as many as was told."""
-        leaves: list[bytes] = []
+        """Check what was kept when the rest was pruned: whole chains, and all that was told of.
+
+        While a pruning is under way, what is kept may still stand among the other events, and
+        what a hold that is over has kept may still be there.
+        """
         for stream, rows in _by_stream(
             event_rows(self.connection, "event_held", is_server=self.is_server)
         ):
-            heads: dict[bytes, tuple[int, bytes]] = {}
-            leaves += [_checked(row, heads, "event_held") for row in rows]
-            self.run_ids.update(heads)
             if not self.gone.covers(stream):
                 raise Tampered("event_held", _name(stream, 1), "was never pruned")
-        self.verdict.events += len(leaves)
+            heads: dict[bytes, tuple[int, bytes]] = {}
+            for row in rows:
+                digest = _checked(row, heads, "event_held")
+                if (stream, row[1]) not in self.seen_old:
+                    self.verdict.events += 1
+                if row[2] in self.gone.held_runs:
+                    self.kept[stream, row[1]] = digest
+            self.run_ids.update(heads)
+        leaves = [self.kept[place] for place in sorted(self.kept)]
         if len(leaves) != self.gone.held or chain.merkle_root(leaves) != self.gone.held_root:
             raise Tampered("event_held", "as a whole", "differs from what was kept")
 
@@ -211,9 +233,12 @@ def _checked(row: EventRow, heads: dict[bytes, tuple[int, bytes]], table: str = 
     """Return the hash of a row; raise Tampered where its chain does not lead to it."""
     stream, seq, run, run_seq, event_id, event_type, at_us, body, digest = row
     count, head = heads.get(run, (0, chain.FIRST))
-    found = chain.link(head, stream, seq, run, run_seq, event_id, event_type, at_us, body)
     if run_seq != count + 1:
         raise Tampered(table, _name(stream, seq), "is not the next of its run", run)
+    try:
+        found = chain.link(head, stream, seq, run, run_seq, event_id, event_type, at_us, body)
+    except _NO_EVENT:
+        raise Tampered(table, _name(stream, seq), "holds what no event can hold", run) from None
     if found != digest:
         raise Tampered(table, _name(stream, seq), "is not what was recorded", run)
     heads[run] = (run_seq, found)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Runs and their record.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-STATES = ("running", "completed", "failed", "needs_decision", "cancelled", "crashed")
+STATES = ("running", "suspended", "completed", "failed", "needs_decision", "cancelled", "crashed")
 
 
 @app.command("list")

@@ -608,7 +608,7 @@ def test_a_false_word_of_pruning_hides_nothing(sealed: Store) -> None:
             [r for r in rows(connection, models.event) if r["stream"] != stream],
         )
     lie = Journal(get_settings().journal_dir)
-    body = {"streams_before": "ff" * 16, "held": 0, "held_root": chain.FIRST.hex()}
+    body = {"streams_before": "ff" * 16, "held": 0, "held_root": chain.FIRST.hex(), "held_runs": []}
     lie.append(Event("records.pruned", NO_RUN, body))
     lie.close()
     shipping.ship_all(sealed, get_settings().journal_dir)

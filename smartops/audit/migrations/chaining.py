@@ -9,11 +9,11 @@ from alembic import op
 
 from smartops.audit.chain import FIRST, link, micros
 from smartops.audit.column_types import Digest, Id, LongText, UtcTime
-from smartops.audit.migrations.resumable import create_index, has_column, has_table
+from smartops.audit.migrations.resumable import create_index, drop_tables, has_column, has_table
 from smartops.audit.models import OPTIONS
 
 _BATCH = 1000
-_NEW, _OLD = "event_chained", "event"
+_NEW, _OLD, _ASIDE = "event_made", "event", "event_aside"
 
 
 def _create(name: str, *, chained: bool) -> sa.Table:
@@ -44,20 +44,27 @@ def _create(name: str, *, chained: bool) -> sa.Table:
 
 
 def chain_old_events() -> None:
-    """Copy the events into a table that has a chain, and put that in the place of the old one."""
+    """Copy the events into a table that has a chain, and put that in the place of the old one.
+
+    The old one is put aside first: an older recorder that goes on finds no table, and keeps its
+    journals, where it would else add what is lost with the table.
+    """
     if has_table(_OLD) and not has_column(_OLD, "hash"):
-        _copy(_OLD, _create(_NEW, chained=True), chained=True)
-        op.drop_table(_OLD)
-    if not has_table(_OLD):
+        op.rename_table(_OLD, _ASIDE)
+    if has_table(_ASIDE) and not has_table(_OLD):
+        _copy(_ASIDE, _create(_NEW, chained=True), chained=True)
         op.rename_table(_NEW, _OLD)
+    drop_tables(_ASIDE)
     create_index(_OLD, "run_id", "at")
 
 
 def unchain_events() -> None:
     """Copy the events back into a table without a chain."""
-    _copy(_OLD, _create(_NEW, chained=False), chained=False)
-    op.drop_table(_OLD)
+    if has_table(_OLD):
+        op.rename_table(_OLD, _ASIDE)
+    _copy(_ASIDE, _create(_NEW, chained=False), chained=False)
     op.rename_table(_NEW, _OLD)
+    drop_tables(_ASIDE)
     create_index(_OLD, "run_id", "at")
 
 

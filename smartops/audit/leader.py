@@ -1,0 +1,56 @@
+"""One of many: who looks after what belongs to all machines, such as schedules and foreign runs.
+
+On a server it is who holds a named lock, which is free when its connection ends; with SQLite there
+is only this machine, and one reconciler on it.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from smartops.audit.store import Store
+
+_NAME = "smartops_reconciler"
+
+
+class Leader:
+    """This process's claim to be the one."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._held: Connection | None = None
+
+    def is_me(self) -> bool:
+        """Return whether this process is the one; try to become it. Raises StoreUnavailable."""
+        if not self._store.is_server:
+            return True
+        try:
+            if self._held is not None:
+                self._held.execute(sa.text("SELECT 1"))
+                self._held.commit()
+                return True
+            return self._take()
+        except DBAPIError as error:
+            self.release()
+            raise self._store.unavailable(error) from error
+
+    def _take(self) -> bool:
+        connection = self._store.engine.connect()
+        # The name holds for the whole server: databases beside each other have their own.
+        name = f"{_NAME}.{self._store.url.database}"[:64]
+        taken = connection.execute(sa.text("SELECT GET_LOCK(:name, 0)"), {"name": name}).scalar()
+        connection.commit()
+        if taken == 1:
+            self._held = connection
+            return True
+        connection.close()
+        return False
+
+    def release(self) -> None:
+        """Let somebody else be the one."""
+        if self._held is not None:
+            self._held.invalidate()
+            self._held.close()
+            self._held = None

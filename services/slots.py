@@ -129,7 +129,7 @@ class Slots:
             }
             if watched:
                 runs = await api.due_runs(deployment.id, min(watched) - _NEARBY, now)
-                events += self._decide(deployment, watched, runs, known, now)
+                events += self._decide(deployment, due_times, watched, runs, known, now)
         if events:
             get_journal().append(*events)
         return len(events)
@@ -162,27 +162,28 @@ class Slots:
     def _decide(
         self,
         deployment: DeploymentResponse,
+        dates: dict[datetime, str],
         watched: dict[datetime, str],
         all_runs: list[FlowRun],
         known: dict[UUID, str],
         now: datetime,
     ) -> list[Event]:
-        runs = {run.expected_start_time: run for run in all_runs if run.auto_scheduled}
+        runs: dict[Any, FlowRun] = {r.expected_start_time: r for r in all_runs if r.auto_scheduled}
         # Prefect counts long intervals from where it stands: its own times are slots as well.
-        own = {due: next(iter(watched.values())) for due in runs if due and due not in watched}
+        own = {due for due in runs if due not in dates}
+        text = next(iter(watched.values()))
         paused = deployment.paused or not any(s.active for s in deployment.schedules)
         events: list[Event] = []
-        everything: dict[datetime, str] = {**watched, **own}
-        for due, text in sorted(everything.items()):
+        for due in sorted({*watched, *(due for due in own if due >= min(watched))}):
             run = runs.get(due)
             decided = outcome_of(run, due, now)
             if run is None and paused:
                 decided = ("skipped", "the schedule was paused")
             if decided is None or (run is None and any(_is_near(due, other) for other in own)):
                 continue
-            slot = Slot(
-                deployment.id, deployment.name, due, text, *decided, run.id if run else None
-            )
+            run_id = run.id if run else None
+            schedule = watched.get(due, text)
+            slot = Slot(deployment.id, deployment.name, due, schedule, *decided, run_id)
             if known.get(slot.id) in {"run", "skipped", decided[0]}:
                 continue
             self._told[slot.id] = decided[0]

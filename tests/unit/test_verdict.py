@@ -70,7 +70,8 @@ def test_steps_under_way() -> None:
 def a_run(kind: StateType, message: str = "", started: float | None = None) -> FlowRun:
     state: State[Any] = State(type=kind, message=message)
     begun = NOW + timedelta(seconds=started) if started is not None else None
-    return FlowRun(flow_id=uuid7(), state=state, state_type=kind, start_time=begun)
+    count = 1 if begun else 0
+    return FlowRun(flow_id=uuid7(), state=state, state_type=kind, start_time=begun, run_count=count)
 
 
 SOON, LATER = timedelta(seconds=30), timedelta(minutes=5)

@@ -184,3 +184,33 @@ def test_two_seals_of_one_number() -> None:
         anchored_hashes([one, {"seal": 1, "hash": "bb"}])
     with pytest.raises(errors.BadInput, match="no published seal"):
         anchored_hashes([json.loads("{}")])
+
+
+def test_a_torn_line_is_taken_away(tmp_path: Path) -> None:
+    """The next seal is not glued to what the loss of power has left."""
+    anchor = FileAnchor(tmp_path / "seals")
+    anchor.publish(seals(1))
+    with anchor.path.open("a") as file:
+        file.write('{"seal": 2, "ha')
+    anchor.publish(seals(2, 3))
+    assert [seal["seal"] for seal in anchor.published()] == [1, 2, 3]
+
+
+def test_no_page_is_left_out(tmp_path: Path) -> None:
+    """An anchor that failed on the first page of many does not take the second for the first."""
+    (tmp_path / "file").write_text("")
+    anchor = FileAnchor(tmp_path / "file" / "x")
+    publisher = Publisher([anchor], tmp_path / "state.json")
+    publisher.publish(seals(1, 2), NOW)
+    (tmp_path / "file").unlink()
+    publisher.publish(seals(3, 4), NOW)
+    assert anchor.published() == []
+    publisher.publish(seals(1, 2), NOW)
+    publisher.publish(seals(3, 4), NOW)
+    assert [seal["seal"] for seal in anchor.published()] == [1, 2, 3, 4]
+
+
+def test_a_mail_server_that_is_none() -> None:
+    """Told at once, and not when the first mail is due."""
+    with pytest.raises(errors.BadInput, match="host:port"):
+        anchors_of(Settings(seal_anchors="mail:a@b", mail_server="host:smtp"))

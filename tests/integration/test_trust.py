@@ -645,3 +645,94 @@ def test_keys_are_private_and_stay(home: Path) -> None:
     (folder / "seal.key").write_text("no key")
     with pytest.raises(errors.BadInput, match="no private key"):
         signing_key(folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [
+        (models.event, {"at": datetime(1969, 1, 1, tzinfo=UTC)}),
+        (models.event, {"run_seq": -1}),
+        (models.seal, {"events": -1}),
+        (models.seal_part, {"first_seq": -5}),
+    ],
+    ids=["time", "number", "seal", "part"],
+)
+def test_values_that_no_event_can_have(sealed: Store, table: sa.Table, values: Row) -> None:
+    """They are named as what they are; the verification does not break on them."""
+    with sealed.transaction() as connection:
+        guarding.unguard(connection)
+        connection.execute(sa.update(table).values(values))
+    assert verdict(sealed).first_bad is not None
+
+
+def test_a_damaged_stream_does_not_stop_the_sealing(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told of, once, and the others are sealed."""
+    record_runs(1)
+    shipping.ship_all(store, get_settings().journal_dir)
+    with store.transaction() as connection:
+        guarding.unguard(connection)
+        connection.execute(sa.delete(models.event).where(models.event.c.seq == 2))
+        guarding.guard(connection)
+    other = Journal(get_settings().journal_dir)
+    other.append(Event("run.ended", uuid7(), {"state": "completed", "message": ""}))
+    other.close()
+    for _ in range(2):
+        shipping.ship_all(store, get_settings().journal_dir)
+        seal(store, key())
+    assert published(store)
+    assert sum("is not sealed" in text for text in caplog.messages) == 1
+
+
+def test_verification_on_a_busy_system(store: Store) -> None:
+    """Events and seals come while it reads: no false alarm."""
+    import threading
+
+    own, stop = key(), threading.Event()
+    record_runs(3)
+    ship_and_seal(store)
+
+    def work() -> None:
+        while not stop.is_set():
+            record_runs(2)
+            shipping.ship_all(store, get_settings().journal_dir)
+            seal(store, own)
+
+    busy = threading.Thread(target=work)
+    busy.start()
+    try:
+        for _ in range(12):
+            anchored = published(store)
+            found = verdict(store, anchored)
+            assert found.ok, found
+    finally:
+        stop.set()
+        busy.join()
+
+
+def test_the_public_key_is_made_again(home: Path) -> None:
+    """A crash between the two files leaves no key that nobody can trust."""
+    made = signing_key(home / "keys")
+    (home / "keys" / "seal.pub").unlink()
+    signing_key(home / "keys")
+    assert trusted_keys(home / "keys") == {made.public}
+
+
+def test_an_export_after_pruning(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was kept under hold proves itself, in the whole export and alone."""
+    old_stream(store, monkeypatch, timedelta(days=100))
+    record_runs(1)
+    ship_and_seal(store)
+    with store.reading() as connection:
+        held = min(rows(connection, models.job_run), key=lambda r: r["started_at"])["id"]
+    holds.record(store, held, person="ann", reason="court", placed=True)
+    ship_and_seal(store)
+    prune.prune(store, key(), 30)
+    for name, run in (("whole", None), ("one", held)):
+        file = tmp_path / f"{name}.zip"
+        export.export(store, file, run)
+        done = independent(file)
+        assert done.returncode == 0, done.stderr

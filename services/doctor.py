@@ -37,6 +37,7 @@ def examine() -> list[Finding]:
         _home,
         _disk,
         _database,
+        _walls,
         _browser,
         _prefect,
     )
@@ -84,6 +85,23 @@ def _database() -> Finding:
     ok = version == expected
     found = f"{store.shown_url}, version {version}"
     return Finding("audit store", ok, found if ok else "", "Run `smartops audit migrate`.")
+
+
+def _walls() -> Finding:
+    what = "append-only"
+    try:
+        store = Store(get_settings().store_url)
+        url = store.url
+        new = url.get_backend_name() == "sqlite" and not os.path.exists(url.database or "")  # noqa: PTH110
+        if new or schema.current_version(store) != schema.expected_version():
+            return Finding(what, True, "made with the tables")
+        missing = schema.missing_guards(store)
+        store.close()
+    except SmartOpsError as error:
+        return Finding(what, False, cure=error.one_line)
+    cure = "Let an administrator run `smartops audit migrate`; see docs/how-to/audit.md."
+    found = "triggers refuse to change or delete the record"
+    return Finding(what, not missing, found if not missing else "", cure)
 
 
 def _browser() -> Finding:

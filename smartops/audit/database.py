@@ -50,8 +50,12 @@ def parse(url: str) -> URL:
     return parsed
 
 
-def connect(url: URL) -> Engine:
-    """Return an engine that reconnects, times out and compares byte by byte."""
+def connect(url: URL, *, patient: bool = False) -> Engine:
+    """Return an engine that reconnects, times out and compares byte by byte.
+
+    A ``patient`` one waits an hour for an answer: changing a great table takes its time.
+    """
+    limit_s = 3600 if patient else 3 * _TIMEOUT_S
     if url.get_backend_name() == "sqlite":
         engine = sa.create_engine(url, connect_args={"timeout": _TIMEOUT_S})
         sa.event.listen(engine, "connect", _prepare_sqlite)
@@ -66,8 +70,8 @@ def connect(url: URL) -> Engine:
         connect_args={
             "connect_timeout": _TIMEOUT_S,
             # Without these a frozen server hangs the caller for ever, even in the handshake.
-            "read_timeout": 3 * _TIMEOUT_S,
-            "write_timeout": 3 * _TIMEOUT_S,
+            "read_timeout": limit_s,
+            "write_timeout": limit_s,
             "charset": "utf8mb4",
             "sql_mode": "TRADITIONAL",
             **_tls(),

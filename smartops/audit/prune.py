@@ -81,9 +81,14 @@ def prune(
 
     Raises BadInput when something that would go is not sealed yet, StoreUnavailable.
     """
+    with store.patient() as patient:
+        return _prune(patient, key, days, dry_run=dry_run, now=now or datetime.now(UTC))
+
+
+def _prune(store: Store, key: SigningKey, days: int, *, dry_run: bool, now: datetime) -> Pruning:
     with store.reading() as connection:
         before = max(
-            cutoff(connection, now or datetime.now(UTC), days),
+            cutoff(connection, now, days),
             partitions.moment_of(pruned(connection).before),  # what is gone stays gone
         )
         low = partitions.key_at(before)

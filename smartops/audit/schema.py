@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from smartops.audit.migrations import guarding
 from smartops.audit.store import Store
 from smartops.errors import BadInput, StoreUnavailable
 from smartops.settings import get_settings
@@ -36,6 +37,21 @@ def current_version(store: Store) -> str | None:
     """Return the store's version, None where there are no tables yet. Raises StoreUnavailable."""
     with store.reading() as connection:
         return MigrationContext.configure(connection).get_current_revision()
+
+
+def missing_guards(store: Store) -> list[str]:
+    """Return the names of the triggers that should guard the record and are not there."""
+    with store.reading() as connection:
+        return sorted(set(guarding.trigger_names()) - guarding.present(connection))
+
+
+def guard_again(store: Store) -> bool:
+    """Make the triggers that are missing; return whether any was. Raises StoreUnavailable."""
+    if not missing_guards(store):
+        return False
+    with store.transaction() as connection:
+        guarding.guard(connection)
+    return not missing_guards(store)
 
 
 def migrate(store: Store) -> bool:
@@ -85,7 +101,11 @@ def _alone(store: Store) -> Iterator[Connection]:
             with FileLock(f"{home}.migrate", timeout=_LOCK_S), store.engine.connect() as alone:
                 yield alone
         else:
-            with store.engine.connect() as holder, store.engine.connect() as connection:
+            with (
+                store.patient() as patient,
+                patient.engine.connect() as holder,
+                patient.engine.connect() as connection,
+            ):
                 yield from _with_server_lock(holder, connection)
     except Timeout as error:
         raise _busy() from error

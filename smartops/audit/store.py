@@ -43,10 +43,10 @@ _COLUMNS = ("stream", "seq", "id", "run_id", "run_seq", "type", "at", "body", "h
 class Store:
     """An audit store. Safe to use from several threads and processes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patient: bool = False) -> None:
         self.url = database.parse(url)
         redact.register(self.url.password)
-        self.engine = database.connect(self.url)
+        self.engine = database.connect(self.url, patient=patient)
 
     @property
     def shown_url(self) -> str:
@@ -100,6 +100,15 @@ class Store:
     def is_server(self) -> bool:
         """Whether it is on MySQL or MariaDB."""
         return self.url.get_backend_name() in database.SERVERS
+
+    @contextmanager
+    def patient(self) -> Iterator[Store]:
+        """Give the same store with connections that wait for what takes long."""
+        store = Store(self.url.render_as_string(hide_password=False), patient=True)
+        try:
+            yield store
+        finally:
+            store.close()
 
     def again_on_deadlock(self, work: Callable[[], T]) -> T:
         """Do a transaction, and do it again when the server gave it up for another's sake."""

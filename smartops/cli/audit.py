@@ -28,7 +28,7 @@ def migrate(as_json: AsJson = False) -> None:
 
     store = Store(get_settings().store_url)
     try:
-        changed = schema.migrate(store)
+        changed = schema.migrate(store) or schema.guard_again(store)
         version = schema.current_version(store)
     finally:
         store.close()

@@ -22,6 +22,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import IntervalSchedule
 
 from reports.runs import RunDetail, get_run
+from services.dead_runs import DeadRuns
+from services.foreign_runs import ForeignRuns
 from services.prefect_api import prefect_api
 from services.slots import Slots
 from services.stack import Stack
@@ -230,3 +232,111 @@ def test_who_asked_and_what_the_worker_saw(cli: Cli, ledger: Store) -> None:
         artifact = connection.execute(sa.select(table).where(table.c.run_id == run_id)).one()
     assert (artifact.name, artifact.media_type) == ("line.png", "image/png")
     assert Path(artifact.place).stat().st_size == artifact.bytes
+
+
+async def test_what_is_told_twice_is_on_record_once(in_stack: Stack, ledger: Store) -> None:
+    """A reconciler that is started again, or a second one, doubles neither line nor step."""
+    from prefect import flow, get_run_logger, task
+
+    @task
+    def one() -> int:
+        get_run_logger().info("in the task")
+        return 1
+
+    @flow(name="told-twice")
+    def plain() -> int:
+        get_run_logger().info("in the flow")
+        return one()
+
+    plain()
+
+    def row() -> Any:
+        run = models.job_run
+        with ledger.reading() as connection:
+            found = connection.execute(sa.select(run).where(run.c.job == "told-twice")).first()
+        return found if found and found.state == "completed" and found.log_lines >= 4 else None
+
+    before: Any = wait_for(row, "the run on record", 40)
+    async with prefect_api() as api:
+        run = await api.run(before.id)
+        assert run is not None
+        for _ in range(2):
+            await ForeignRuns(ledger).tell(api, run)
+            shipping.ship_all(ledger, in_stack.settings.journal_dir)
+    after: Any = row()
+    found = detail(ledger, before.id)
+    assert found is not None
+    assert (after.log_lines, len(found.steps)) == (before.log_lines, 1)
+
+
+async def test_a_run_that_was_begun_again_is_left_alone(
+    in_stack: Stack, ledger: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect's state is newer than the end on record: the run is not ended a second time."""
+    from prefect import flow
+    from prefect.states import Running
+
+    from smartops import audited
+
+    @flow(name="begun-again")
+    @audited
+    def done() -> None:
+        return
+
+    done()
+
+    def row() -> Any:
+        run = models.job_run
+        with ledger.reading() as connection:
+            return connection.execute(sa.select(run).where(run.c.job == "begun-again")).first()
+
+    found: Any = wait_for(row, "the run on record", 20)
+    assert found.state == "completed"
+    dead = DeadRuns(ledger, in_stack.settings.journal_dir)
+    monkeypatch.setattr(dead, "_is_gone", lambda _process: True)
+    async with prefect_api() as api:
+        await api._client.set_flow_run_state(found.id, Running(), force=True)
+        run = await api.run(found.id)
+        assert run is not None
+        await dead.put_prefect_right(api, [run])
+        again = await api.run(found.id)
+        assert again is not None
+        assert again.state_type is StateType.RUNNING
+        await api.end_run(found.id, StateType.COMPLETED, "")
+
+
+def test_a_function_inside_a_flow_does_not_end_the_flow(in_stack: Stack, ledger: Store) -> None:
+    """An audited helper is a run of its own; the flow that calls it goes on."""
+    from prefect import flow
+    from prefect.context import FlowRunContext
+
+    from smartops import audited
+
+    @audited
+    def helper() -> str:
+        return "help"
+
+    seen: list[UUID] = []
+
+    @flow(name="calls-a-helper")
+    @audited
+    def caller() -> None:
+        context = FlowRunContext.get()
+        assert context is not None
+        assert context.flow_run is not None
+        seen.append(context.flow_run.id)
+        helper()
+        shipping.ship_all(ledger, in_stack.settings.journal_dir)
+        found = detail(ledger, seen[0])
+        assert found is not None
+        assert found.run.state == "running"
+
+    caller()
+    shipping.ship_all(ledger, in_stack.settings.journal_dir)
+    found = detail(ledger, seen[0])
+    assert found is not None
+    assert found.run.state == "completed"
+    run = models.job_run
+    with ledger.reading() as connection:
+        states = connection.execute(sa.select(run.c.state).where(run.c.job == "helper")).scalars()
+        assert list(states) == ["completed"]

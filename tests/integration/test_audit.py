@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -24,13 +25,13 @@ from uuid6 import uuid7
 from reports.runs import Wanted, get_run, list_runs
 from services.recorder import Recorder
 from smartops import audited, errors, redact
-from smartops.audit import models, recording, schema, shipping
+from smartops.audit import models, open_runs, recording, schema, shipping
 from smartops.audit.events import Event
 from smartops.audit.journal import Journal, get_journal
 from smartops.audit.journal_reader import JournalReader, journal_files
 from smartops.audit.recording import RunInfo, StepRecord, recorded_run
 from smartops.audit.store import Store
-from smartops.drivers.readings import Command, CommandResult
+from smartops.drivers.readings import Command, CommandResult, Reading
 from smartops.settings import get_settings
 from smartops.vocabulary import Effect
 from tests.conftest import free_port, wait_for
@@ -559,3 +560,106 @@ async def test_a_run_does_not_wait_for_its_database(
     reader = JournalReader(get_journal().path)
     wait_for(lambda: len(reader.after(0, 10)) == 2, "the journal's two records")
     reader.close()
+
+
+# --- runs that do not simply begin and end ------------------------------------------------------
+
+
+class _Suspends(BaseException):
+    """What is raised through a run that leaves its process for a while."""
+
+
+def test_a_suspended_run_goes_on_later(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no end until it has one, and it is not dead while nobody runs it."""
+    monkeypatch.setattr(recording, "suspensions", {_Suspends})
+    info = a_run()
+    with pytest.raises(_Suspends), recorded_run(info):
+        raise _Suspends
+    ship(store)
+    assert [(run.state, run.ended_at) for run in list_runs(store)] == [("suspended", None)]
+    assert open_runs.open_runs(store) == []
+    with recorded_run(info):
+        ship(store)
+        assert list_runs(store)[0].state == "running"
+        assert [run.id for run in open_runs.open_runs(store)] == [info.id]
+    ship(store)
+    assert list_runs(store)[0].state == "completed"
+
+
+def test_a_step_after_its_runs_end_does_not_begin_the_run_again(store: Store) -> None:
+    """A flow that returns before its last task: the run stays ended, the step is on record."""
+    info = a_run()
+    with recorded_run(info):
+        pass
+    late = StepRecord(info, step="late", kind="k", effect=Effect.READ, attempt=1, inputs={})
+    late.completed({})
+    ship(store)
+    assert list_runs(store)[0].state == "completed"
+    assert get_run(store, str(info.id)).steps[0].state == "completed"
+
+
+def test_the_start_in_a_child_process_is_not_the_runs(store: Store) -> None:
+    """Whichever journal comes first: the run is judged by the process that runs it as a whole."""
+    run = uuid7()
+    start = {"job": "j", "flow": "f", "kind": "flow", "params": {}}
+    child, parent = Journal(get_settings().journal_dir), Journal(get_settings().journal_dir)
+    child.append(Event("run.started", run, {**start, "secondary": True}))
+    child.close()
+    ship(store)
+    assert open_runs.open_runs(store)[0].process is None
+    parent.append(Event("run.started", run, start))
+    parent.close()
+    ship(store)
+    assert open_runs.open_runs(store)[0].process == parent.process
+
+
+def test_no_secret_in_any_table_or_file(store: Store, home: Path) -> None:
+    """One canary through everything that can be put on record; then every cell is read."""
+    canary = "c4nary-in-the-pl4nt"
+    redact.register(canary)
+    info = a_run(params={"note": canary, "list": [canary]}, requested_by=canary)
+    logger = logging.getLogger("prefect.flow_runs")
+    logger.setLevel(logging.INFO)
+    with recorded_run(info):
+        logger.info("said %s", canary)
+        step = StepRecord(
+            info, step="s", kind="k", effect=Effect.UNSAFE, attempt=1, inputs={"a": canary}
+        )
+        step.readings("plc", [Reading("t", canary, canary, "good", canary, datetime.now(UTC))])
+        step.artifact(canary, home / canary, "text/plain", sha256="0" * 64, size=1)
+        command = step.intend(Command("plc", "t", canary, canary, canary))
+        step.conclude(command, CommandResult("mismatch", canary, reason=canary))
+        step.completed({"out": canary, canary: 1})
+        journal = get_journal()
+        body: dict[str, Any] = {
+            "text": canary,
+            "comment": canary,
+            "reason": canary,
+            "person": canary,
+        }
+        body |= {"subject": "s", "state": "x", "verdict": "v", "rule": "r", "severity": "s"}
+        body |= {"title": canary, "channel": "c", "recipient": canary, "alert_id": str(uuid7())}
+        body |= {"name": "n", "media_type": "m", "bytes": 1, "sha256": "0", "place": canary}
+        body |= {"placed": True}
+        kinds: tuple[Any, ...] = (
+            "approval",
+            "decision",
+            "alert",
+            "alert.delivery",
+            "report",
+            "hold",
+        )
+        for kind in kinds:
+            journal.append(Event(kind, info.id, body))
+        with pytest.raises(errors.PermanentError):
+            raise errors.PermanentError(canary)
+    ship(store)
+    for table in models.metadata.sorted_tables:
+        found = rows(store, table)
+        assert canary not in str(found), table.name
+        filled = {"approval", "decision", "alert", "alert_delivery", "report", "hold", "artifact"}
+        if table.name in filled | {"reading", "log_line", "device_command", "step_run", "event"}:
+            assert found, table.name
+    for file in home.rglob("*"):
+        if file.is_file():
+            assert canary.encode() not in file.read_bytes(), file

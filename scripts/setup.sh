@@ -21,6 +21,7 @@ has_chromium() { [ -n "${SMARTOPS_BROWSER_EXECUTABLE:-}" ] || command -v chromiu
   command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }
 has_mariadb() { command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] ||
   [ -n "${SMARTOPS_TEST_MYSQL_URL:-}" ]; }
+has_mariadb_client() { command -v mariadb-dump >/dev/null && command -v mariadb-binlog >/dev/null; }
 
 missing=()
 python=$(find_python) || missing+=(python3 python3-venv)
@@ -28,6 +29,7 @@ if [ -n "${python:-}" ] && [ ! -x .venv/bin/python ] && ! command -v uv >/dev/nu
    ! "$python" -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
 has_chromium || missing+=(chromium fonts-dejavu-core)
 if [ "${1:-}" = --test ] && ! has_mariadb; then missing+=(mariadb-server-core mariadb-client-core); fi
+if [ "${1:-}" = --test ] && ! has_mariadb_client; then missing+=(mariadb-client); fi
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

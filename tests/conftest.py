@@ -6,7 +6,6 @@ import gc
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,9 +23,9 @@ os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
 
 import psutil  # noqa: E402
-import pymysql  # noqa: E402
 import pytest  # noqa: E402
 
+from scripts import mariadb  # noqa: E402
 from services.stack import Stack  # noqa: E402
 from smartops.audit import schema  # noqa: E402
 from smartops.audit.store import Store  # noqa: E402
@@ -110,52 +109,11 @@ def mysql_server() -> Iterator[str]:
     if given:
         yield given.rstrip("/")
         return
-    binary = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
-    needs(binary is not None, "MariaDB's server (apt-get install mariadb-server-core)")
+    needs(mariadb.binary() is not None, "MariaDB's server (apt-get install mariadb-server-core)")
     folder = _SESSION_HOME / "mariadb"
-    subprocess.run(
-        [
-            "mariadb-install-db",
-            "--no-defaults",
-            f"--datadir={folder}",
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-            *(["--user=root"] if os.geteuid() == 0 else []),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    port = free_port()
-    with (_SESSION_HOME / "mariadb.log").open("wb") as log:
-        server = subprocess.Popen(
-            [
-                str(binary),
-                "--no-defaults",
-                f"--datadir={folder}",
-                f"--port={port}",
-                "--bind-address=127.0.0.1",
-                f"--socket={_SESSION_HOME / 'mariadb.sock'}",
-                f"--pid-file={_SESSION_HOME / 'mariadb.pid'}",
-                *(["--user=root"] if os.geteuid() == 0 else []),
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_for(lambda: _mysql_answers(port, server), "MariaDB's start")
-        yield f"mysql+pymysql://root@127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _mysql_answers(port: int, server: subprocess.Popen[bytes]) -> bool:
-    assert server.poll() is None, (_SESSION_HOME / "mariadb.log").read_text()
-    try:
-        pymysql.connect(host="127.0.0.1", port=port, user="root").close()
-    except pymysql.err.OperationalError:
-        return False
-    return True
+    folder.mkdir()
+    with mariadb.running(folder) as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -141,20 +141,21 @@ class Journal:
             for event in events
         ]
         waiting = _Waiting(rows, durable)
+        with self._queue_guard:
+            self._queue.append(waiting)
         with self._writer:
-            retired = self._retired
-            if not retired:
-                with self._queue_guard:
-                    self._queue.append(waiting)
-        if retired:  # another thread has begun the next file
-            get_journal().append(*events, durable=durable, intent=intent)
-            return
-        with self._writer:
-            if not waiting.done:  # else the one who wrote before has taken ours along
+            # Else the one who wrote before has taken ours along.
+            if not waiting.done and not self._over:
                 self._write_queue()
-        if waiting.error is not None or not waiting.done:
-            error = waiting.error or RuntimeError("the write was broken off")
-            raise _unavailable(self.path, error) from error
+        if not waiting.done:  # another thread has begun the next file
+            get_journal().append(*events, durable=durable, intent=intent)
+        elif waiting.error is not None:
+            raise _unavailable(self.path, waiting.error) from waiting.error
+
+    @property
+    def _over(self) -> bool:
+        """Whether what comes now belongs to the next file."""
+        return self._retired or self.broken
 
     def _write_queue(self) -> None:
         """Write what everybody has handed over, in one commit."""
@@ -231,10 +232,14 @@ class Journal:
                 "takes what waits.",
             )
 
-    def close(self) -> None:
-        """Close the file and let readers know that nothing more will come."""
+    def close(self, *, retire: bool = False) -> None:
+        """Close the file and let readers know that nothing more will come.
+
+        Who still holds a file that is ``retired`` writes to the next one.
+        """
         with self._writer:
-            if self._queue:
+            self._retired = retire
+            if self._queue and not self.broken:
                 self._write_queue()
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -242,12 +247,6 @@ class Journal:
                 with suppress(sqlite3.Error):  # a full disk; the process's death tells it too
                     self._db.execute("UPDATE stream SET closed = 1")
             self._db.close()
-
-    def retire(self) -> None:
-        """Close the file; who still holds it writes to the next one."""
-        with self._writer:
-            self._retired = True
-        self.close()
 
 
 def _full(folder: Path) -> str:
@@ -312,6 +311,6 @@ def get_journal() -> Journal:
                 if known.broken:
                     raise
                 return known  # it still works
-            known.retire()
+            known.close(retire=True)
         assert _current is not None  # noqa: S101 - for the type checker
         return _current

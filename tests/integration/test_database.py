@@ -337,7 +337,7 @@ def test_backup_and_point_in_time(
 ) -> None:
     """As the how-to page says: a dump, then the binary log up to a moment; and it verifies."""
     tools = [shutil.which(name) for name in ("mariadb-dump", "mariadb", "mariadb-binlog")]
-    needs(all(tools), "MariaDB's client programs (apt-get install mariadb-client-core)")
+    needs(all(tools), "MariaDB's client programs (apt-get install mariadb-client)")
     url = tls_server[0]
     engine = sa.create_engine(f"{url}/", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:

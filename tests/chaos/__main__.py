@@ -49,9 +49,9 @@ steps:
     path: /shift-log
     body: {line: line-1, text: "{{ params.mark }} second", good: 1, scrap: 0}
 """
-_AT_ONCE = 4
+_AT_ONCE = 5
 _END_S = 30.0
-_BETWEEN_S = 5.0
+_BETWEEN_S = 4.0
 _LONGEST_S = 1500.0
 _FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 

@@ -66,7 +66,7 @@ def journalled(folder: Path) -> set[bytes]:
     """Return the ids of all events that ever were in a journal."""
     found: set[bytes] = set()
     for path in folder.glob("*.journal"):
-        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        database = sqlite3.connect(path)
         try:
             found.update(row[0] for row in database.execute("SELECT id FROM record"))
         except sqlite3.OperationalError:

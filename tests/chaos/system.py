@@ -140,8 +140,9 @@ class _Keeper(threading.Thread):
             self.keep()
 
     def keep(self) -> None:
-        for path in self._system.journal.glob("*.journal"):
-            with suppress(FileExistsError, FileNotFoundError, OSError):
+        # With its log: a journal whose writer was killed is whole only together with that.
+        for path in (*self._system.journal.glob("*.journal"), *self._system.journal.glob("*-wal")):
+            with suppress(OSError):
                 os.link(path, self._system.kept / path.name)
 
     def stop(self) -> None:

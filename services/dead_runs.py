@@ -12,7 +12,7 @@ from uuid import UUID
 import psutil
 from prefect.client.schemas.objects import FlowRun, StateType
 
-from services.prefect_api import PrefectApi
+from services.prefect_api import AWAY, PrefectApi
 from smartops.audit import liveness, open_runs, shipping, verdict
 from smartops.audit.events import Event
 from smartops.audit.journal import get_journal
@@ -133,6 +133,8 @@ class DeadRuns:
                     await self._as_recorded(api, run, record)
                 elif record is None or record.told_by != "own":
                     await self._if_its_process_is_gone(api, run, claims.get(run.id))
+            except AWAY:
+                raise
             except Exception:
                 logger.exception("run %s could not be put right in Prefect", run.id)
 

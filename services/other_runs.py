@@ -12,7 +12,7 @@ from uuid import UUID
 from prefect.client.schemas.objects import FlowRun, StateType
 
 from services.foreign_runs import SETTLED, ForeignRuns, end_state
-from services.prefect_api import PrefectApi
+from services.prefect_api import AWAY, PrefectApi
 from smartops.audit import liveness, open_runs, shipping, verdict
 from smartops.audit.journal import get_journal
 from smartops.audit.open_runs import KnownRun
@@ -48,6 +48,8 @@ class OtherRuns:
                 return False
             try:
                 told += await self._look_at(api, run, known.get(run.id))
+            except AWAY:
+                raise
             except Exception:
                 logger.exception("run %s could not be put on record", run.id)
         return True

@@ -26,12 +26,14 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, Log, State, StateType, TaskRun
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from smartops.errors import PrefectUnavailable
+from smartops.errors import JournalUnavailable, PrefectUnavailable, StoreUnavailable
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
+AWAY = (httpx.TransportError, StoreUnavailable, JournalUnavailable)
+"""What concerns everything, and not the one run that was looked at."""
 _PAGE = 200
 ACTIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 _UNDER_WAY = {StateType.RUNNING, StateType.PENDING}

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from services import stack
 from smartops.audit import schema
+from smartops.audit.anchors import anchors_of
+from smartops.audit.keys import signing_key
 from smartops.audit.store import Store
 from smartops.drivers.browser import find_executable
 from smartops.errors import SmartOpsError
@@ -38,6 +40,7 @@ def examine() -> list[Finding]:
         _disk,
         _database,
         _walls,
+        _seals,
         _browser,
         _prefect,
     )
@@ -102,6 +105,19 @@ def _walls() -> Finding:
     cure = "Let an administrator run `smartops audit migrate`; see docs/how-to/audit.md."
     found = "triggers refuse to change or delete the record"
     return Finding(what, not missing, found if not missing else "", cure)
+
+
+def _seals() -> Finding:
+    settings = get_settings()
+    try:
+        names = ", ".join(anchor.name for anchor in anchors_of(settings))
+        key = settings.keys_dir / "seal.key"
+        made = "key in" if key.exists() else "key will be made in"
+        if key.exists():
+            signing_key(settings.keys_dir)
+    except SmartOpsError as error:
+        return Finding("seals", False, cure=error.one_line)
+    return Finding("seals", True, f"{made} {settings.keys_dir}, published to {names}")
 
 
 def _browser() -> Finding:

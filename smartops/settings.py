@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     retention_days: int | None = Field(
         default=None,
         ge=1,
+        le=36_500,
         description="How many days the record is kept by `audit prune`. Default: for ever.",
     )
     reconcile_interval: Duration = Field(

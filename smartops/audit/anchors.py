@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from smartops.audit.seal import Seal
-from smartops.errors import BadInput, MissingProgram, SmartOpsError, TransientError
+from smartops.errors import BadInput, SmartOpsError, StoreUnavailable
 from smartops.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ _LONGEST_LINE = 10_000
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class AnchorFailed(TransientError):
-    """A seal could not be published; it is tried again."""
+class AnchorFailed(StoreUnavailable):
+    """A place where seals are published cannot be used now; it is tried again."""
 
 
 class Anchor(Protocol):
@@ -77,8 +77,8 @@ class FileAnchor:
             raise AnchorFailed(f"{self.name}: {error.strerror or error}") from error
 
     def published(self) -> list[dict[str, Any]]:
-        """Return the lines of the file."""
-        return read_file(self.path)
+        """Return the lines of the file. Raises AnchorFailed where it is gone."""
+        return _read_back(self.name, self.path)
 
 
 def _append(path: Path, seals: Sequence[Seal]) -> None:
@@ -102,6 +102,15 @@ def _cut_torn_line(file: BinaryIO) -> None:
         file.truncate(start + tail.rfind(b"\n") + 1)
 
 
+def _read_back(name: str, path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise AnchorFailed(
+            f"what was published at {name} cannot be read: there is no file {path}",
+            hint="Without it nobody can say whether the end of the record was cut off.",
+        )
+    return read_file(path)
+
+
 def read_file(path: Path) -> list[dict[str, Any]]:
     """Return the seals in a file of lines. Raises BadInput where a line cannot be read.
 
@@ -109,8 +118,8 @@ def read_file(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    *lines, _torn = path.read_text("utf-8").split("\n")
     try:
+        *lines, _torn = path.read_text("utf-8").split("\n")
         return [json.loads(line) for line in lines if line.strip()]
     except ValueError as error:
         raise BadInput(f"{path} holds a line that is no seal: {error}") from None
@@ -156,8 +165,8 @@ class GitAnchor:
         return done.stdout
 
     def published(self) -> list[dict[str, Any]]:
-        """Return the lines of the file."""
-        return read_file(self.folder / _GIT_FILE)
+        """Return the lines of the file. Raises AnchorFailed where it is gone."""
+        return _read_back(self.name, self.folder / _GIT_FILE)
 
 
 @dataclass(frozen=True)
@@ -177,7 +186,7 @@ class S3Anchor:
         try:
             import boto3  # noqa: PLC0415 - an extra: few installations need it
         except ImportError:
-            raise MissingProgram(
+            raise AnchorFailed(
                 f"{self.name} needs the package boto3", hint="pip install 'smartops[s3]'"
             ) from None
         return boto3.client("s3")

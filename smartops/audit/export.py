@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from smartops.audit import models
 from smartops.audit.chain import micros
-from smartops.audit.event_rows import EventRow, event_rows
+from smartops.audit.event_rows import EventRow, event_rows, keyset
 from smartops.audit.events import NO_RUN
 from smartops.audit.store import Store
 from smartops.errors import BadInput
@@ -27,9 +27,10 @@ _README = """This is an export of a SmartOps audit record.
   events.jsonl   one event a line, in the order of its stream; of events that belong to other runs
                  only the hash is given
   seals.jsonl    the seals that cover them, each with its parts and its Ed25519 signature
-  verify.py      proves it all: python verify.py THIS_FILE.zip [PUBLIC_KEY_HEX]
+  verify.py      proves it all: python verify.py THIS_FILE.zip [PUBLIC_KEY] [SEAL_HASH]
 
-Take the public key from somebody whom you trust, not from this file.
+Take the public key (keys/seal.pub), the hash of a published seal, and best the verifier too, from
+somebody whom you trust, not from this file.
 """
 
 
@@ -44,8 +45,11 @@ class Export:
 def export(store: Store, path: Path, run_id: UUID | None = None) -> Export:
     """Write the whole record, or what belongs to one run, to a ZIP file.
 
-    Raises BadInput where there is nothing to write, or the file cannot be.
+    What came after the last seal is left out. Raises BadInput where there is nothing to write, or
+    the file cannot be, or is there.
     """
+    if path.exists():
+        raise BadInput(f"{path} is there already; name another file")
     try:
         with store.snapshot() as connection, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as to:
             to.writestr("README.txt", _README)
@@ -62,7 +66,10 @@ def export(store: Store, path: Path, run_id: UUID | None = None) -> Export:
         raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
     if not events:
         path.unlink()
-        raise BadInput("there are no events to export" + (f" of run {run_id}" if run_id else ""))
+        raise BadInput(
+            "there are no sealed events to export" + (f" of run {run_id}" if run_id else ""),
+            hint="The recorder seals every few seconds (`smartops up`).",
+        )
     return Export(events, seals)
 
 
@@ -77,9 +84,13 @@ def _write(to: zipfile.ZipFile, name: str, lines: Iterable[dict[str, Any]]) -> i
 
 
 def _all_events(connection: Connection, is_server: bool) -> Iterator[dict[str, Any]]:
-    for table in ("event", "event_held"):
-        for row in event_rows(connection, table, is_server=is_server):
+    """Yield what is sealed; what came after the last seal proves nothing yet."""
+    sealed = dict(keyset(connection, "stream", "id, sealed_seq", ("id",)))
+    for row in event_rows(connection, "event", is_server=is_server):
+        if row[1] <= sealed.get(row[0], 0):
             yield _line(row)
+    for row in event_rows(connection, "event_held", is_server=is_server):
+        yield _line(row)
 
 
 def _line(row: EventRow) -> dict[str, Any]:
@@ -138,6 +149,8 @@ def _events_around(connection: Connection, run_id: UUID) -> Iterator[dict[str, A
     for table in (models.event, models.event_held):
         own = (table.c.run_id == run_id) | ((table.c.run_id == NO_RUN) & (table.c.type == _WORD))
         for row in connection.execute(sa.select(table).where(own)):
+            if table is models.event and (row.stream.bytes, row.seq) not in found:
+                continue  # not sealed yet
             plain = (row.stream.bytes, row.seq, row.run_id.bytes, row.run_seq, row.id.bytes)
             found[plain[:2]] = _line((*plain, row.type, micros(row.at), row.body, row.hash))
     for key in sorted(found):

@@ -157,10 +157,11 @@ def _table(
         name = " ".join(str(part) for part in key)
         if there is None or wanted is None:
             what = "is missing" if there is None else "was added, no event tells of it"
-            return BadRow(table.name, name, what)
+            return BadRow(table.name, name, what, str((there or wanted or {})[column]))
         for what, value in wanted.items():
             if there[what] != value:
-                return BadRow(table.name, name, f"{what} is not what its events say")
+                said = f"{what} is not what its events say"
+                return BadRow(table.name, name, said, str(there[column]))
     return None
 
 

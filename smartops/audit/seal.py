@@ -174,6 +174,15 @@ def _numbers(part: Part) -> dict[str, int]:
     return {"first_seq": part.first, "last_seq": part.last}
 
 
+def is_sealed(store: Store) -> bool | None:
+    """Return whether there is a seal; None where there is no event either."""
+    with store.reading() as connection:
+        if last_seal(connection) is not None:
+            return True
+        some = sa.select(models.event.c.seq).limit(1)
+        return None if connection.execute(some).first() is None else False
+
+
 def last_seal(connection: Connection) -> Seal | None:
     """Return the last seal, None where there is none."""
     found = seals_after(connection, None, limit=1, newest_first=True)

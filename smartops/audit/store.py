@@ -184,7 +184,9 @@ class Store:
             )
         return StoreUnavailable(
             f"the audit store {self.shown_url} cannot be used: {text}",
-            hint="Check SMARTOPS_DATABASE_URL and that the database is up.",
+            hint="Check SMARTOPS_DATABASE_URL and that the database is up."
+            if self.is_server
+            else "Check SMARTOPS_HOME: its folder must be there and writable.",
         )
 
     @staticmethod

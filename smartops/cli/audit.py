@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -68,10 +69,16 @@ def verify(
     as_json: AsJson = False,
 ) -> int:
     """Prove that nothing was altered, deleted, inserted, moved or cut off; else exit with 1."""
-    from smartops.audit import anchors, keys, replay, verify  # noqa: PLC0415 - slow to import
+    from smartops.audit import anchors, keys, replay, seal, verify  # noqa: PLC0415 - slow to import
 
     settings = get_settings()
-    published = [seal for place in anchors.anchors_of(settings) for seal in place.published()]
+    published: list[Mapping[str, Any]] = []
+    with audit_store() as store:
+        sealed = seal.is_sealed(store)
+    if sealed is None:
+        raise BadInput(f"there is no record in {store.shown_url}", hint="Check SMARTOPS_HOME.")
+    if sealed:
+        published += [s for place in anchors.anchors_of(settings) for s in place.published()]
     for path in anchor or []:
         if not path.is_file():
             raise BadInput(f"--anchor: there is no file {path}")
@@ -115,19 +122,22 @@ def export(
     from smartops.audit import export as exporting  # noqa: PLC0415
 
     with audit_store() as store:
-        run_id = get_run(store, run).run.run_id if run else None
+        run_id = get_run(store, run).run.run_id if run is not None else None
         done = exporting.export(store, output, run_id)
     if as_json:
         print_json({"file": str(output), "events": done.events, "seals": done.seals})
     else:
         out.print(f"{output}: {done.events} events, {done.seals} seals")
-        out.print(f"verify it with: unzip -p {output} verify.py | python3 - {output}")
+        keys_dir = get_settings().keys_dir
+        out.print(
+            f"verify it with: unzip -p {output} verify.py | python3 - {output} {keys_dir}/seal.pub"
+        )
 
 
 @app.command()
 def prune(
     days: Annotated[
-        int | None, typer.Option(min=1, help="Keep so many days. Default: the setting.")
+        int | None, typer.Option(min=1, max=36_500, help="Keep so many days. Default: the setting.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: AsJson = False,

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -79,7 +79,7 @@ def list_(
         )
         for run in runs
     ]
-    out.print(table(titles, rows) if rows else "no runs on record")
+    out.print(table(titles, rows) if rows else "no such runs on record")
 
 
 @app.command()
@@ -142,8 +142,24 @@ def print_run(detail: RunDetail) -> None:
     out.print(f"started {local_time(run.started_at)}, took {seconds(run.duration_s) or 'so far'}")
     if run.message:
         out.print(Text(run.message, style="red"))
+    if run.evidence:
+        out.print(Text(_evidence(run.evidence), style="dim"))
     out.print()
     out.print(step_table(detail))
+
+
+def _evidence(evidence: dict[str, Any]) -> str:
+    """Return what is known of a run's death in a line."""
+    last = evidence.get("last_record") or {}
+    parts = {
+        "host": evidence.get("host"),
+        "pid": evidence.get("pid"),
+        "exit status": evidence.get("exit_status"),
+        "last record": f"{last['type']} at {last['at']}" if last else None,
+        "under way": ", ".join(evidence.get("steps_under_way") or ()),
+        "in Prefect": evidence.get("prefect_state"),
+    }
+    return ", ".join(f"{name} {value}" for name, value in parts.items() if value not in {None, ""})
 
 
 def step_table(detail: RunDetail) -> object:

@@ -453,10 +453,17 @@ def independent(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 def test_an_export_proves_itself(sealed: Store, tmp_path: Path) -> None:
     """Whole, or one run of it; with the right key and with a wrong one."""
     whole = tmp_path / "whole.zip"
-    assert export.export(sealed, whole).events == 41
+    assert export.export(sealed, whole).events == 35
     done = independent(whole, key().public.hex())
-    assert done.stdout.startswith("OK: 35 events under 3 seals, 6 not sealed yet"), done.stderr
+    assert done.stdout.startswith("OK: 35 events under 3 seals (to number 3)"), done.stderr
     assert independent(whole, bytes(32).hex()).returncode == 1
+    pem = str(get_settings().keys_dir / "seal.pub")
+    assert independent(whole, pem, published(sealed)[3].hex()).returncode == 0
+    assert independent(whole, pem, bytes(32).hex()).returncode == 1
+    for bad in (("no key",), (str(whole),)):
+        assert independent(whole, *bad).returncode == 2
+    with pytest.raises(errors.BadInput, match="is there already"):
+        export.export(sealed, whole)
     with sealed.reading() as connection:
         first = rows(connection, models.job_run)[0]["id"]
     one = tmp_path / "one.zip"
@@ -467,7 +474,9 @@ def test_an_export_proves_itself(sealed: Store, tmp_path: Path) -> None:
     assert {line["run_id"] for line in bodies if "body" in line} == {first.hex}
 
 
-@pytest.mark.parametrize("change", ["body", "order", "tail", "seal"])
+@pytest.mark.parametrize(
+    "change", ["body", "order", "tail", "seal", "signature", "no seals", "fewer seals", "pruned"]
+)
 def test_a_changed_export_is_found(sealed: Store, tmp_path: Path, change: str) -> None:
     """The short verifier finds what was changed in the file."""
     file = tmp_path / "x.zip"
@@ -481,8 +490,19 @@ def test_a_changed_export_is_found(sealed: Store, tmp_path: Path, change: str) -
         lines[1], lines[2] = lines[2], lines[1]
     elif change == "tail":
         lines = lines[:5]
-    else:
+    elif change == "seal":
         parts["seals.jsonl"] = parts["seals.jsonl"].replace(b'"last": 18', b'"last": 17')
+    elif change == "signature":
+        start = parts["seals.jsonl"].index(b'"signature": "') + 14
+        text = bytearray(parts["seals.jsonl"])
+        text[start : start + 2] = b"00" if text[start : start + 2] != b"00" else b"11"
+        parts["seals.jsonl"] = bytes(text)
+    elif change == "no seals":
+        parts["seals.jsonl"] = b""
+    elif change == "fewer seals":
+        parts["seals.jsonl"] = parts["seals.jsonl"].splitlines()[0]
+    else:  # an invented word of pruning, and an event less
+        lines = [*lines[:3], *lines[4:], _invented_word()]
     parts["events.jsonl"] = b"\n".join(lines)
     with zipfile.ZipFile(file, "w") as opened:
         for name, content in parts.items():
@@ -492,9 +512,19 @@ def test_a_changed_export_is_found(sealed: Store, tmp_path: Path, change: str) -
     assert "TAMPERED" in done.stderr
 
 
+def _invented_word() -> bytes:
+    body = json.dumps({"streams_before": "ff" * 16, "held": 0})
+    row: Row = {"stream": uuid7(), "seq": 1, "run_id": NO_RUN, "run_seq": 1, "id": uuid7()}
+    row |= {"type": "records.pruned", "at": datetime.now(UTC), "body": body}
+    line = {key: row[key].hex for key in ("stream", "run_id", "id")}
+    line |= {"seq": 1, "run_seq": 1, "type": row["type"], "body": body}
+    line |= {"at_us": chain.micros(row["at"]), "hash": digest(row, chain.FIRST).hex()}
+    return json.dumps(line).encode()
+
+
 def test_nothing_to_export(store: Store, tmp_path: Path) -> None:
     """Told, and no empty file is left."""
-    with pytest.raises(errors.BadInput, match="no events"):
+    with pytest.raises(errors.BadInput, match="no sealed events"):
         export.export(store, tmp_path / "x.zip")
     assert not (tmp_path / "x.zip").exists()
     with pytest.raises(errors.BadInput, match="cannot be written"):

@@ -226,10 +226,10 @@ def test_a_migration_that_is_killed_goes_on(empty_store: Store, after: int) -> N
             if done > after:
                 raise _Killed
 
-    sa.event.listen(empty_store.engine, "before_cursor_execute", die)
+    sa.event.listen(sa.Engine, "before_cursor_execute", die)
     with pytest.raises(_Killed):
         schema.migrate(empty_store)
-    sa.event.remove(empty_store.engine, "before_cursor_execute", die)
+    sa.event.remove(sa.Engine, "before_cursor_execute", die)
     assert schema.migrate(empty_store)
     with empty_store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

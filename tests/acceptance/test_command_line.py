@@ -201,7 +201,8 @@ def test_status_and_doctor(cli: Cli, tmp_path: Path) -> None:
     """All services are up; each thing that is needed is found; a missing browser has a cure."""
     status = json.loads(cli("status", "--json").stdout)
     assert status["running"] is True
-    assert [row["name"] for row in status["services"]] == ["prefect", "plant", "recorder", "worker"]
+    names = [row["name"] for row in status["services"]]
+    assert names == ["prefect", "plant", "recorder", "reconciler", "worker"]
     findings = json.loads(cli("doctor", "--json").stdout)
     assert all(finding["ok"] for finding in findings), findings
     done = cli("doctor", "--json", env={"SMARTOPS_BROWSER_EXECUTABLE": str(tmp_path / "none")})

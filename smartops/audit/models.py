@@ -95,8 +95,6 @@ seal_part = _table(
     Index(None, "stream", "first_seq"),
 )
 
-APPEND_ONLY = ("event", "event_held", "seal", "seal_part")
-
 # --- what is derived from it: can be made again -------------------------------------------------
 
 stream = _table(

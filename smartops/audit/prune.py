@@ -6,7 +6,6 @@ That records went, and up to which moment, is itself on record, and sealed.
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,7 +26,6 @@ from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.settings import get_settings
 
-logger = logging.getLogger(__name__)
 _CHUNK = 5000
 _SEAL_TRIES = 50
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

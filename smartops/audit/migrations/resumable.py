@@ -25,11 +25,6 @@ def has_column(table: str, name: str) -> bool:
     return name in {column["name"] for column in _inspect().get_columns(table)}
 
 
-def on_server() -> bool:
-    """Return whether the store is MySQL or MariaDB."""
-    return op.get_bind().dialect.name in {"mysql", "mariadb"}
-
-
 def create_table(name: str, *parts: Any, indexes: Sequence[Sequence[str]] = ()) -> None:
     """Create a table and its indexes, each unless it is there."""
     if not has_table(name):

@@ -58,12 +58,29 @@ def journal_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
 
 
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open a journal to read it, and to write only where that cannot be helped.
+
+    The last one who closes a file that it may write takes the log away that SQLite keeps beside it.
+    SQLite knows by locks who else has it open, and a process loses those as soon as it reads the
+    file by other means, as a backup does: https://www.sqlite.org/howtocorrupt.html#_posix_advisory.
+    A journal that was closed or broken off without its log can only be opened to be written.
+    """
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        db.close()
+        db = sqlite3.connect(f"file:{path}?mode=rw", uri=True, isolation_level=None)
+    return db
+
+
 class JournalReader:
     """Reads one journal file. Raises sqlite3.DatabaseError where it is none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db = sqlite3.connect(f"file:{path}?mode=rw", uri=True, isolation_level=None)
+        self._db = _connect(path)
         known = {row[1] for row in self._db.execute("PRAGMA table_info(stream)")}
         self._old = bool(known) and "process" not in known
         self.closed = False

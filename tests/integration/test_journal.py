@@ -115,6 +115,28 @@ def test_a_used_up_journal_makes_room_for_the_next(
     assert not liveness.is_dead(folder, get_journal().process)
 
 
+def test_a_process_may_back_up_its_own_journal(store: Store) -> None:
+    """Who reads its own journal's bytes loses the locks on it; the recorder leaves it whole."""
+    folder = get_settings().journal_dir
+    mine = get_journal()
+    runs = [uuid7(), uuid7()]
+    mine.append(an_end(runs[0]))
+    for file in folder.iterdir():
+        file.read_bytes()
+    look = "import sys; from pathlib import Path; from smartops.audit.journal_reader import *\n"
+    look += "reader = JournalReader(Path(sys.argv[1])); print(len(reader.after(0, 10)))\n"
+    look += "reader.close()"
+    for count in (1, 2):
+        seen = subprocess.run(
+            [sys.executable, "-c", look, str(mine.path)], capture_output=True, text=True, check=True
+        )
+        assert seen.stdout.split() == [str(count)]
+        mine.append(an_end(runs[1]))
+    shipping.ship_all(store, folder)
+    events = [record.run_id for record in records(mine.path)]
+    assert events == [run.bytes for run in (runs[0], runs[1], runs[1])]
+
+
 def test_a_child_does_not_keep_its_parent_alive(tmp_path: Path) -> None:
     """A process that was forked and outlives its parent: the parent is known as dead."""
     read, write = os.pipe()

@@ -108,7 +108,12 @@ def _compare(
             if bad is not None:
                 return bad
     finally:
-        for table in (*(table for table, _ in _TABLES), models.job_revision, models.slot):
+        for table in (
+            *(table for table, _ in _TABLES),
+            models.job_revision,
+            models.slot,
+            models.job_change,
+        ):
             empty.execute(sa.delete(table))
     return None
 
@@ -118,8 +123,7 @@ def _replay(
 ) -> None:
     for source in (models.event, models.event_held):
         query = sa.select(source).where(source.c.run_id.in_(runs))
-        query = query.order_by(source.c.at, source.c.stream, source.c.seq)
-        for row in connection.execute(query).all():
+        for row in _in_order(connection.execute(query).all()):
             writer = writers.get(row.stream) or Writer(row.stream, "", 0, UUID(int=0), UUID(int=0))
             record = Record(
                 row.seq,
@@ -133,6 +137,19 @@ def _replay(
             )
             with suppress(*NOT_SHOWN):  # nor was it when it came
                 Projection(empty, writer).apply([record])
+
+
+def _in_order(rows: Sequence[sa.Row[Any]]) -> list[sa.Row[Any]]:
+    """Return events in the order of their times, but each stream's in its own.
+
+    A stream may hold an event before another that was made a little earlier.
+    """
+    latest: dict[UUID, datetime] = {}
+    keys: dict[tuple[UUID, int], datetime] = {}
+    for row in sorted(rows, key=lambda row: (row.stream, row.seq)):
+        latest[row.stream] = max(row.at, latest.get(row.stream, row.at))
+        keys[row.stream, row.seq] = latest[row.stream]
+    return sorted(rows, key=lambda row: (keys[row.stream, row.seq], row.stream, row.seq))
 
 
 def _table(

@@ -344,6 +344,18 @@ def test_a_changed_table_is_found(sealed: Store, table: sa.Table, change: Row | 
     assert (bad.table, bad.row) == (table.name, str(first))
 
 
+def test_events_of_a_stream_stay_in_their_order(store: Store) -> None:
+    """One that was made before another may be journalled after it: the tables are no lie then."""
+    run, now = uuid7(), datetime.now(UTC)
+    body = {"job": "j", "kind": "flow", "flow": "f", "params": {}}
+    line = {"level": 20, "logger": "l", "message": "m"}
+    journal = get_journal()
+    journal.append(Event("run.started", run, body, at=now))
+    journal.append(Event("log", run, line, at=now - timedelta(seconds=1)))
+    ship_and_seal(store)
+    assert replay.first_difference(store) is None
+
+
 def test_sealing_and_shipping_at_once(store: Store) -> None:
     """Two that seal at once make one chain; nothing is sealed twice or left out."""
     from concurrent.futures import ThreadPoolExecutor

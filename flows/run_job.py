@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.states import Cancelled
 
-from flows.walk import StepOutcome, walk
-from smartops.audit import recording
-from smartops.audit.recording import RunInfo, recorded_run, step_state
+from flows import taking_up
+from flows.job_run import JobRun
+from flows.taking_up import Resume
+from smartops import redact
+from smartops.audit.progress import Kept
+from smartops.audit.recording import RunCancelled, RunInfo, recorded_run
 from smartops.audit.run_end import ship_own_records_async
-from smartops.errors import PermanentError, UnknownOutcome
+from smartops.errors import BadInput, PermanentError
 from smartops.jobs import graph
 from smartops.jobs.revision import canonical_job, revision_of
 from smartops.jobs.spec import JobSpec
-from smartops.jobs.step import StepBase
-from tasks import catalogue
-from tasks.run_context import current_run
-from tasks.step import as_json
-
-
-class JobFailed(PermanentError):
-    """A job with at least one failed step."""
+from tasks.job import leave_outputs
+from tasks.run_context import current_run, parent_of_run
 
 
 def _run_name() -> str:
@@ -36,20 +34,26 @@ def _run_name() -> str:
 
 
 @flow(name="run-job", flow_run_name=_run_name, persist_result=False, retries=0)
-async def run_job(job: JobSpec, params: dict[str, Any] | None = None) -> dict[str, Any]:
+async def run_job(
+    job: JobSpec,
+    params: dict[str, Any] | None = None,
+    resume: Resume | None = None,
+    rehearse: bool = False,
+) -> dict[str, Any] | State[Any]:
     """Run a job: its steps in the order of what they need, in parallel where they can.
 
     Args:
         job: The job: a name and a list of steps.
         params: Values for the job's parameters, by name.
+        resume: Take up a run of the job that has ended: what succeeded in it is kept.
+        rehearse: Run against the simulated plant only; nothing else can be reached.
 
-    Returns the output of each step by its id. Raises JobFailed, or UnknownOutcome when a person
-    has to find out what an effect did.
+    Returns the job's outputs; where it names none, the output of each step by its id. Raises
+    JobFailed, or UnknownOutcome when a person has to find out what an effect did.
     """
     foreign = current_run()
     if foreign is None:
         raise RuntimeError("run_job is a Prefect flow")
-    _refuse_repetition()
     info = RunInfo(
         id=foreign.id,
         job=job.name,
@@ -59,71 +63,51 @@ async def run_job(job: JobSpec, params: dict[str, Any] | None = None) -> dict[st
         params=params or {},
         revision=revision_of(job),
         spec=canonical_job(job),
+        parent=parent_of_run(),
+        resumes=resume.run if resume else None,
+        rehearsal=rehearse,
         requested_by=foreign.requested_by,
     )
+    history = _history_of_this_run(info)
     try:
-        with recorded_run(info):
-            return await _run(job, info, params or {})
+        with recorded_run(info) as ending:
+            plan = graph.compile(job)
+            kept = taking_up.last_of_each(history)
+            if resume is not None:
+                kept = _kept_of_earlier(plan, resume) | kept
+            made = await JobRun(plan, info, history=history, kept=kept).make(ending)
+            ending.output = made if job.outputs else None
+            if info.parent is not None and job.outputs:
+                await leave_outputs(info.id, redact.scrub(made))
+            return dict(made)
+    except RunCancelled as error:
+        return Cancelled(message=str(error))
     finally:
         await ship_own_records_async()
 
 
-def _refuse_repetition() -> None:
-    """Raise when this run has run before: Prefect's "retry" would make every effect again."""
+def _history_of_this_run(info: RunInfo) -> list[Kept]:
+    """Return what this run achieved before it waited for a person.
+
+    Raises PermanentError for one that has ended: Prefect's "retry" would make every effect again.
+    """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
-    if run is not None and run.run_count > 1:
+    # Prefect does not count it as another run when one goes on after a question.
+    has_waited = run is not None and bool(run.empirical_policy.pause_keys)
+    if run is None or (run.run_count <= 1 and not has_waited):
+        return []
+    history = taking_up.load_history(info.id)
+    if taking_up.last_question(history) is None:
         raise PermanentError(
             "this run has run before, and running it again would repeat its effects",
-            hint="Start a new run of the job.",
+            hint=f"Take it up with `smartops run resume {info.id}`, or start a new run of the job.",
         )
+    return history
 
 
-async def _run(job: JobSpec, info: RunInfo, given: dict[str, Any]) -> dict[str, Any]:
-    logger = get_run_logger()
-    plan = graph.compile(job)
-    params = job.resolve_params(given)
-    outputs: dict[str, Any] = {}
-    states: dict[str, State[Any]] = {}
-
-    def names() -> dict[str, Any]:
-        return {
-            "steps": outputs,
-            "params": params,
-            "run": {"id": str(info.id), "job": job.name},
-        }
-
-    async def start(step: StepBase) -> StepOutcome:
-        task: Any = catalogue.task_for(step, names, unrecorded_reads=job.read_when_journal_full)
-        needed = [states[name] for name in sorted(plan.needs[step.id])]
-        state: State[Any] = await task(return_state=True, wait_for=needed)
-        states[step.id] = state
-        result = await state.aresult(raise_on_failure=False)
-        if isinstance(result, BaseException):
-            return StepOutcome(step_state(result), error=result)
-        outputs[step.id] = as_json(result)
-        return StepOutcome("completed", outputs[step.id])
-
-    logger.info("job %s, revision %s", job.name, (info.revision or "")[:12])
-    outcomes = await walk(plan, start)
-    for step_id, outcome in outcomes.items():
-        if outcome.state == "skipped":
-            why = f"it needs {outcome.skipped_for}, which did not succeed"
-            logger.warning("step %s was skipped: %s", step_id, why)
-            step = plan.step(step_id)
-            effect = catalogue.effect_if_skipped(step)
-            recording.skip_step(info, step=step_id, kind=step.kind, effect=effect, why=why)
-    _judge(job, outcomes)
-    return outputs
-
-
-def _judge(job: JobSpec, outcomes: dict[str, StepOutcome]) -> None:
-    """Raise the error of the job, if it has one."""
-    unknown = {n: o for n, o in outcomes.items() if o.state == "unknown_outcome"}
-    failed = unknown or {n: o for n, o in outcomes.items() if o.error is not None}
-    if not failed:
-        return
-    reasons = "; ".join(f"{n}: {recording.describe(o.error)}" for n, o in failed.items() if o.error)
-    if unknown:
-        raise UnknownOutcome(f"job {job.name} needs a decision: {reasons}")
-    raise JobFailed(f"job {job.name} failed at {reasons}")
+def _kept_of_earlier(plan: graph.Plan, resume: Resume) -> dict[str, Kept]:
+    earlier = taking_up.load_earlier(resume.run)
+    if earlier.job != plan.job.name:
+        raise BadInput(f"run {resume.run} is one of job {earlier.job}, not of {plan.job.name}")
+    return taking_up.kept_for(plan, earlier.history, resume.from_step, earlier.decided)

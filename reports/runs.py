@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -50,8 +50,17 @@ class RunSummary(_Timed):
     state: str
     message: str
     requested_by: str | None
+    host: str
+    pid: int
     evidence: dict[str, Any] | None
     """What is known of a run whose process died."""
+    output: Any
+    """What the run gave, where its job names outputs."""
+    parent: UUID | None
+    """The run whose step started it."""
+    resumes: UUID | None
+    """The run that it took up again."""
+    rehearsal: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +97,43 @@ class DeviceCommand:
 
 
 @dataclass(frozen=True)
+class ApprovalEntry:
+    """Something that was asked in a run, or an answer to it."""
+
+    step: str | None
+    subject: str
+    state: str
+    """``asked``, ``granted``, ``denied``, ``expired``, or ``refused``: one that did not count."""
+    person: str
+    comment: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class DecisionEntry:
+    """What a person found out about an effect in doubt."""
+
+    step: str | None
+    verdict: str
+    person: str
+    comment: str
+    at: datetime
+
+
+E = TypeVar("E", ApprovalEntry, DecisionEntry)
+
+
+@dataclass(frozen=True)
 class RunDetail:
     """A run with all that happened in it."""
 
     run: RunSummary
     steps: tuple[StepResult, ...]
     commands: tuple[DeviceCommand, ...]
+    approvals: tuple[ApprovalEntry, ...]
+    decisions: tuple[DecisionEntry, ...]
+    children: tuple[UUID, ...]
+    """The runs that steps of this one started."""
     events: int
     """How many events of it are on record."""
 
@@ -103,6 +143,9 @@ class RunDetail:
             **self.run.as_json(),
             "steps": [step.as_json() for step in self.steps],
             "commands": [_plain(asdict(command)) for command in self.commands],
+            "approvals": [_plain(asdict(approval)) for approval in self.approvals],
+            "decisions": [_plain(asdict(decision)) for decision in self.decisions],
+            "children": [str(child) for child in self.children],
             "events": self.events,
         }
 
@@ -219,7 +262,31 @@ def get_run(store: Store, run_id: str) -> RunDetail:
             .where(models.event.c.run_id == run.run_id)
         )
         events = connection.execute(count).scalar_one()
-    return RunDetail(run, results, done, events)
+        return RunDetail(
+            run,
+            results,
+            done,
+            tuple(_entries(connection, models.approval, ApprovalEntry, run.run_id)),
+            tuple(_entries(connection, models.decision, DecisionEntry, run.run_id)),
+            tuple(
+                connection.execute(
+                    sa.select(models.job_run.c.id)
+                    .where(models.job_run.c.parent == run.run_id)
+                    .order_by(models.job_run.c.started_at)
+                ).scalars()
+            ),
+            events,
+        )
+
+
+def _entries(
+    connection: sa.Connection, table: sa.Table, kind: type[E], run_id: UUID
+) -> Iterator[E]:
+    """Yield the rows of a run in a table as values, the oldest first."""
+    columns = [table.c[name] for name in kind.__dataclass_fields__]
+    query = sa.select(*columns).where(table.c.run_id == run_id).order_by(table.c.at, table.c.id)
+    for row in connection.execute(query):
+        yield kind(*row)
 
 
 def _find(connection: sa.Connection, run_id: str) -> sa.RowMapping:
@@ -240,11 +307,14 @@ def _find(connection: sa.Connection, run_id: str) -> sa.RowMapping:
 
 
 def _run(row: sa.RowMapping) -> RunSummary:
-    names = ("job", "kind", "revision", "flow", "deployment", "state", "message", "requested_by")
+    names = ["job", "kind", "revision", "flow", "deployment", "state", "message", "requested_by"]
+    names += ["parent", "resumes", "rehearsal", "host", "pid"]
+
     return RunSummary(
         run_id=row["id"],
         evidence=json.loads(row["evidence"]) if row["evidence"] else None,
         params=json.loads(row["params"]),
+        output=json.loads(row["output"]) if row["output"] else None,
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         **{name: row[name] for name in names},

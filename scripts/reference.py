@@ -14,7 +14,8 @@ from smartops import errors, vocabulary
 from smartops.drivers.tags import Tag
 from smartops.durations import format_duration
 from smartops.jobs.kinds.check import Check
-from smartops.jobs.spec import STEP_KINDS, JobSpec, Param
+from smartops.jobs.param import Param
+from smartops.jobs.spec import STEP_KINDS, JobSpec
 from smartops.jobs.step import Retry, StepBase
 from smartops.settings import PROJECT_ROOT, Settings
 

@@ -25,6 +25,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, Log, State, StateType, TaskRun
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Scheduled
 
 from smartops.errors import JournalUnavailable, PrefectUnavailable, StoreUnavailable
 
@@ -115,6 +116,28 @@ class PrefectApi:
             found += page
             if len(page) < _PAGE:
                 return found
+
+    async def go_on(self, run_id: UUID, message: str) -> None:
+        """Let a run that waits for a person go on without an answer."""
+        run = await self.run(run_id)
+        if run is not None and run.state is not None and run.state.is_paused():
+            state: State[Any] = Scheduled(message=message)
+            await self._client.set_flow_run_state(run_id, state, force=True)
+
+    async def make_run(
+        self,
+        deployment: DeploymentResponse,
+        params: dict[str, Any],
+        key: str,
+        labels: dict[str, Any],
+    ) -> None:
+        """Start a run of a deployment, once for a key."""
+        await self._client.create_flow_run_from_deployment(
+            deployment.id,
+            parameters={**deployment.parameters, "params": params},
+            idempotency_key=key,
+            labels=labels,
+        )
 
     async def end_run(self, run_id: UUID, kind: StateType, message: str) -> None:
         """Give a run, and those of its tasks that seem to run, their end."""

@@ -21,9 +21,10 @@ from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
 from websockets.exceptions import WebSocketException
 
+from reports.approvals import open_approvals
 from services.dead_runs import DeadRuns
 from services.other_runs import OtherRuns
-from services.prefect_api import prefect_api
+from services.prefect_api import PrefectApi, prefect_api
 from services.slots import Slots
 from smartops.audit import schema
 from smartops.audit.leader import Leader
@@ -127,9 +128,17 @@ class Reconciler:
                 self._ended_since = max(self._ended_since, now - _OVERLAP)
             else:
                 self._wakes[1].set()
+            await self._end_waiting(api, now)
             if time.monotonic() >= self._slots_at:
                 self._slots_at = time.monotonic() + _SLOTS_EVERY_S
                 await self._slots.tell(api, now)
+
+    async def _end_waiting(self, api: PrefectApi, now: datetime) -> None:
+        """Let runs go on whose approval nobody has given in time: the job says what counts then."""
+        for waiting in await asyncio.to_thread(open_approvals, self._store):
+            limit = waiting.within_s
+            if limit is not None and now >= waiting.asked_at + timedelta(seconds=limit):
+                await api.go_on(waiting.run_id, "nobody answered in time")
 
     async def _listen(self) -> None:
         """Wake up when a run changes its state. Without the stream the interval is the net."""

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from prefect.client.schemas.objects import FlowRun, StateType
-from pydantic import TypeAdapter
 
+from services import gate
 from services.prefect_api import PrefectApi
+from services.prefect_schedules import fires
 from smartops.audit.events import NO_RUN, Event
 from smartops.audit.journal import get_journal
 from smartops.audit.open_runs import last_slots, slots_since
 from smartops.audit.store import Store
+from smartops.jobs.admission import to_catch_up
+from tasks.run_context import REQUESTED_BY
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import DeploymentSchedule
@@ -32,8 +35,6 @@ _CORRECTION = timedelta(hours=12)
 """How long a missed slot is watched: its run may come late."""
 _NEARBY = timedelta(hours=2)
 """How far Prefect's own time for a run may be from ours: it counts intervals from elsewhere."""
-_PAGE = 1000
-_MOST = 50_000
 _NO_RUN = "Prefect made no run for it: its server was not running, or the schedule was changed"
 
 
@@ -129,7 +130,9 @@ class Slots:
             }
             if watched:
                 runs = await api.due_runs(deployment.id, min(watched) - _NEARBY, now)
-                events += self._decide(deployment, due_times, watched, runs, known, now)
+                decided = self._decide(deployment, due_times, watched, runs, known, now)
+                events += [slot.event() for slot in decided]
+                await self._catch_up(api, deployment, decided, runs, now)
         if events:
             get_journal().append(*events)
         return len(events)
@@ -152,7 +155,7 @@ class Slots:
             first, newest = last.get((str(deployment.id), text)) or (schedule.created or now,) * 2
             begin = max(first, newest - _CORRECTION, now - _LONGEST_LOOK)
             try:
-                found |= dict.fromkeys(await dates_of(schedule, begin, now), text)
+                found |= dict.fromkeys(await fires(schedule.schedule, begin, now), text)
             except Exception:
                 if schedule.id not in self._faulty:
                     logger.exception("a schedule of %s gives no times", deployment.name)
@@ -167,13 +170,15 @@ class Slots:
         all_runs: list[FlowRun],
         known: dict[UUID, str],
         now: datetime,
-    ) -> list[Event]:
-        runs: dict[Any, FlowRun] = {r.expected_start_time: r for r in all_runs if r.auto_scheduled}
+    ) -> list[Slot]:
+        runs: dict[Any, FlowRun] = {
+            gate.due_at(run): run for run in all_runs if gate.kind_of(run) != "manual"
+        }
         # Prefect counts long intervals from where it stands: its own times are slots as well.
-        own = {due for due in runs if due not in dates}
+        own = {due for due, run in runs.items() if due not in dates and run.auto_scheduled}
         text = next(iter(watched.values()))
         paused = deployment.paused or not any(s.active for s in deployment.schedules)
-        events: list[Event] = []
+        slots: list[Slot] = []
         for due in sorted({*watched, *(due for due in own if due >= min(watched))}):
             run = runs.get(due)
             decided = outcome_of(run, due, now)
@@ -187,30 +192,43 @@ class Slots:
             if known.get(slot.id) in {"run", "skipped", decided[0]}:
                 continue
             self._told[slot.id] = decided[0]
-            events.append(slot.event())
-        return events
+            slots.append(slot)
+        return slots
+
+    @staticmethod
+    async def _catch_up(
+        api: PrefectApi,
+        deployment: DeploymentResponse,
+        slots: list[Slot],
+        runs: list[FlowRun],
+        now: datetime,
+    ) -> None:
+        """Make runs for slots for which Prefect made none, as the job says."""
+        spec = gate.spec_of(deployment.parameters)
+        if spec is None:
+            return
+        last_run = max((gate.due_at(run) for run in runs), default=None)
+        without = {slot.due_at: slot for slot in slots if slot.reason == _NO_RUN}
+        due = [at for at in without if last_run is None or at > last_run]
+        for at in to_catch_up(spec.missed, due, now):
+            labels = {gate.SLOT: at.isoformat(), REQUESTED_BY: "schedule"}
+            params = _params_at(deployment, without[at].schedule)
+            await api.make_run(deployment, params, f"slot-{without[at].id}", labels)
 
 
 def _is_near(one: datetime, other: datetime) -> bool:
     return abs(one.timestamp() - other.timestamp()) <= _NEARBY.total_seconds()
 
 
+def _params_at(deployment: DeploymentResponse, schedule: str) -> dict[str, Any]:
+    """Return the parameters of the runs of a schedule."""
+    for known in deployment.schedules:
+        if _text(known) == schedule:
+            return dict((known.parameters or {}).get("params", {}))
+    return {}
+
+
 def _text(schedule: DeploymentSchedule) -> str:
     """Return a schedule as a text that changes when it changes."""
     fields = schedule.schedule.model_dump(mode="json", exclude_none=True)
     return json.dumps(fields, sort_keys=True)[:250]
-
-
-async def dates_of(schedule: DeploymentSchedule, begin: datetime, end: datetime) -> list[datetime]:
-    """Return the times of a schedule in a window, as Prefect's own scheduler computes them."""
-    from prefect.server.schemas.schedules import SCHEDULE_TYPES  # noqa: PLC0415 - the server's
-
-    own: Any = TypeAdapter(SCHEDULE_TYPES).validate_python(schedule.schedule.model_dump())
-    found: list[datetime] = []
-    while len(found) < _MOST:
-        page = [date for date in await own.get_dates(n=_PAGE, start=begin, end=end) if date <= end]
-        found += page
-        if len(page) < _PAGE:
-            break
-        begin = page[-1] + timedelta(microseconds=1)
-    return found

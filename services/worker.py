@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.workers.process import (
     ProcessJobConfiguration,
     ProcessWorker,
@@ -22,6 +24,7 @@ from prefect.workers.process import (
 )
 from uuid6 import uuid7
 
+from services import gate
 from smartops.audit.events import Event, EventType
 from smartops.audit.journal import get_journal
 from smartops.errors import JournalUnavailable
@@ -83,6 +86,9 @@ class SmartOpsWorker(ProcessWorker):
         Without a record there is no run: it stays scheduled until the journal has room, unless its
         job says that it may read off the record.
         """
+        if not await self._may_start(flow_run):
+            self._leave(flow_run)
+            return
         claim = uuid7()
         recorded = _record("process.claimed", flow_run.id, claim, worker=self.name)
         if not recorded and not _may_go_unrecorded(flow_run):
@@ -94,6 +100,16 @@ class SmartOpsWorker(ProcessWorker):
         finally:
             if self._claims.pop(flow_run.id, None) is not None:  # it never came to `run`
                 _record("process.exited", flow_run.id, claim, exit_status=None)
+
+    async def _may_start(self, flow_run: FlowRun) -> bool:
+        """Return whether the job's policies let a run start now; not, where nobody can tell."""
+        try:
+            return await gate.ask(self.client, flow_run)
+        except (httpx.HTTPError, PrefectHTTPStatusError, ObjectNotFound) as error:
+            logger.warning(
+                "run %s waits: its job's policies cannot be asked: %s", flow_run.id, error
+            )
+            return False
 
     def _leave(self, flow_run: FlowRun) -> None:
         """Leave a run to the next poll, as the base class leaves one that it may not submit."""

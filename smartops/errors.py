@@ -26,6 +26,12 @@
     │   ├── WriteMismatch         the device holds another value than was written
     │   ├── ExpectationFailed     an answer, a page or a check is not what the job expects
     │   ├── MissingProgram        a program that a step needs is not installed
+    │   ├── ApprovalDenied        a person said no, or nobody answered in time
+    │   ├── NotDone               a person found out that an effect in doubt did not happen
+    │   ├── ChildRunFailed        the run that a `job` step started did not succeed
+    │   ├── JobTimeout            the run reached its job's time limit
+    │   ├── FunctionFailed        a function of one's own raised an error
+    │   ├── RehearsalRefused      a rehearsal may not do this: it would touch more than the plant
     │   ├── JournalUnavailable    the journal cannot take a record, so no effect may start
     │   │   └── JournalFull         it has reached its limit, or the disk is nearly full
     │   ├── RecordRefused         the audit store does not take a record as it is
@@ -34,6 +40,8 @@
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 
 class SmartOpsError(Exception):
@@ -53,9 +61,10 @@ class SmartOpsError(Exception):
 
 
 class TransientError(SmartOpsError):
-    """The same call may succeed later."""
+    """The same call may succeed later; not before ``retry_after``, where the other side said so."""
 
     retryable = True
+    retry_after: timedelta | None = None
 
 
 class DeviceUnreachable(TransientError):
@@ -148,6 +157,30 @@ class ExpectationFailed(PermanentError):
 
 class MissingProgram(PermanentError):
     """A program that a step needs is not installed."""
+
+
+class ApprovalDenied(PermanentError):
+    """A person said no, or nobody answered in time."""
+
+
+class NotDone(PermanentError):
+    """A person found out that an effect in doubt did not happen."""
+
+
+class ChildRunFailed(PermanentError):
+    """The run that a ``job`` step started did not succeed."""
+
+
+class JobTimeout(PermanentError):
+    """The run reached its job's time limit."""
+
+
+class FunctionFailed(PermanentError):
+    """A function of one's own raised an error; ``__cause__`` names it where it is known."""
+
+
+class RehearsalRefused(PermanentError):
+    """A rehearsal may not do this: it would touch more than the simulated plant."""
 
 
 class JournalUnavailable(PermanentError):

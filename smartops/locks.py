@@ -1,52 +1,223 @@
-"""One thing at a time on one wire: a lock per physical resource, across processes.
+"""One thing at a time on one wire: a lock per physical resource, across processes, in order.
 
-The lock is the operating system's own on a file, so it is free again the moment its holder dies,
-however it dies.
+Who wants a resource draws a ticket: a file in the resource's folder, numbered in order, on which it
+holds the operating system's own lock. The lowest ticket whose owner lives has the resource, so that
+is free again the moment its owner dies, however it dies, and who waits for whom can be read.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import fcntl
 import hashlib
+import json
+import os
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-
-from filelock import AsyncFileLock, Timeout
 
 from smartops.errors import LockTimeout
 from smartops.settings import get_settings
 
+STANDARD = timedelta(seconds=-1)
+"""As long as the setting says."""
 _POLL_S = 0.02
+_TICKET = re.compile(r"(\d{12})\.ticket")
+Wider = Callable[[str, "Actor", float | None], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who holds or wants something."""
+
+    run: str = ""
+    """The run's id; empty outside of one."""
+    job: str = ""
+    step: str = ""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Somebody who holds a resource or waits for it."""
+
+    resource: str
+    actor: Actor
+    host: str
+    pid: int
+    since: float
+    """When it was drawn, in seconds since 1970."""
+
+
+_NOBODY = Actor()
+acting: ContextVar[Actor] = ContextVar("smartops_actor", default=_NOBODY)
+"""On whose behalf this code asks for locks."""
+_mine: ContextVar[frozenset[str]] = ContextVar("smartops_locks_held", default=frozenset())
+wider: list[Wider] = []
+"""What else to hold besides the machine's own lock, such as one that all machines share."""
 
 
 def lock_path(resource: str) -> Path:
-    """Return the lock file of a resource, such as ``modbus://10.0.0.5:502``."""
+    """Return the folder of a resource's tickets, such as of ``modbus://10.0.0.5:502``."""
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", resource)[:80]
     digest = hashlib.sha256(resource.encode()).hexdigest()[:12]
-    return get_settings().locks_dir / f"{readable}-{digest}.lock"
+    return get_settings().locks_dir / f"{readable}-{digest}"
 
 
 @asynccontextmanager
-async def exclusive(resource: str, timeout: timedelta | None = None) -> AsyncIterator[None]:
-    """Hold a resource alone, on this machine.
+async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncIterator[None]:
+    """Hold a resource alone. What the code around this holds already, it need not wait for.
 
-    Raises LockTimeout when it is not free within ``timeout`` (default: the setting).
+    Raises LockTimeout when it is not free within ``limit`` (default: the setting; None: for ever).
     """
-    limit_s = (get_settings().lock_timeout if timeout is None else timeout).total_seconds()
-    path = lock_path(resource)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = AsyncFileLock(
-        path, timeout=limit_s, poll_interval=_POLL_S, run_in_executor=False, thread_local=False
-    )
+    if resource in _mine.get():
+        yield
+        return
+    standard = get_settings().lock_timeout if limit is STANDARD else limit
+    limit_s = None if standard is None else standard.total_seconds()
+    began = time.monotonic()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_on_this_machine(resource, limit_s))
+        for other in wider:
+            left = None if limit_s is None else max(0.0, limit_s - (time.monotonic() - began))
+            await stack.enter_async_context(other(resource, acting.get(), left))
+        token = _mine.set(_mine.get() | {resource})
+        try:
+            yield
+        finally:
+            _mine.reset(token)
+
+
+@asynccontextmanager
+async def held(names: Sequence[str], *, limit: timedelta | None = STANDARD) -> AsyncIterator[None]:
+    """Hold several named things at once, always in the same order, so that no two wait in a circle.
+
+    A name stands for itself, such as ``line-3``. Raises LockTimeout; with no ``limit``, never.
+    """
+    async with AsyncExitStack() as stack:
+        for name in sorted(set(names)):
+            await stack.enter_async_context(exclusive(name, limit))
+        yield
+
+
+@asynccontextmanager
+async def _on_this_machine(resource: str, limit_s: float | None) -> AsyncIterator[None]:
+    folder = lock_path(resource)
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline = None if limit_s is None else time.monotonic() + limit_s
+    number, file = await _draw(folder, resource, deadline)
     try:
-        await lock.acquire()
-    except Timeout:
-        raise LockTimeout(
-            f"{resource} was held by another job for more than {limit_s:g} s"
-        ) from None
-    try:
+        while (ahead := _first(folder, number)) is not None:
+            _check(resource, deadline, limit_s, ahead)
+            await asyncio.sleep(_POLL_S)
         yield
     finally:
-        await lock.release()
+        _path(folder, number).unlink(missing_ok=True)
+        os.close(file)
+
+
+async def _draw(folder: Path, resource: str, deadline: float | None) -> tuple[int, int]:
+    """Return the number of a new ticket and its open file, which is locked."""
+    gate = os.open(folder / "gate", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        while not _lock(gate):  # held for the moment in which another one draws
+            _check(resource, deadline, None, None)
+            await asyncio.sleep(_POLL_S / 4)
+        # Numbers are never used again: who clears a dead owner's ticket away must not hit another.
+        number = int(os.read(gate, 20) or b"0") + 1
+        os.pwrite(gate, str(number).encode(), 0)
+        ticket = Ticket(resource, acting.get(), socket.gethostname(), os.getpid(), time.time())
+        hidden = folder / f"{number}.new"  # seen by others only when it is locked
+        file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        _lock(file)
+        os.write(file, json.dumps(asdict(ticket)).encode())
+        hidden.rename(_path(folder, number))
+        return number, file
+    finally:
+        os.close(gate)
+
+
+def _check(
+    resource: str, deadline: float | None, limit_s: float | None, ahead: Ticket | None
+) -> None:
+    if deadline is None or time.monotonic() < deadline:
+        return
+    who = f" by {describe(ahead)}" if ahead else " by another job"
+    limit = f" for more than {limit_s:g} s" if limit_s is not None else ""
+    raise LockTimeout(f"{resource} was held{who}{limit}")
+
+
+def describe(ticket: Ticket) -> str:
+    """Return who holds a ticket, in words."""
+    if not ticket.actor.run:
+        return f"process {ticket.pid}"
+    step = f", step {ticket.actor.step}" if ticket.actor.step else ""
+    return f"job {ticket.actor.job}{step} (run {ticket.actor.run[:8]})"
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:012}.ticket"
+
+
+def _numbers(folder: Path) -> list[int]:
+    matches = (_TICKET.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def _lock(file: int) -> bool:
+    """Take the lock on an open file, unless another has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _first(folder: Path, number: int) -> Ticket | None:
+    """Return who holds the resource, None where it is the owner of this number."""
+    for other in _numbers(folder):
+        if other >= number:
+            return None
+        if (ticket := _owner(_path(folder, other))) is not None:
+            return ticket
+    return None
+
+
+def _owner(path: Path) -> Ticket | None:
+    """Return a ticket whose owner lives; clear away that of a dead one."""
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None  # given back meanwhile
+    try:
+        if _lock(file):
+            path.unlink(missing_ok=True)
+            return None
+        return _parsed(os.read(file, 10_000))
+    finally:
+        os.close(file)
+
+
+def _parsed(content: bytes) -> Ticket:
+    try:
+        fields = json.loads(content)
+        return Ticket(**{**fields, "actor": Actor(**fields["actor"])})
+    except (ValueError, TypeError, KeyError):
+        return Ticket("", Actor(), "", 0, 0.0)  # of another version
+
+
+def queues() -> Iterator[list[Ticket]]:
+    """Yield for each resource that is held its holder and those who wait for it, in their order."""
+    folder = get_settings().locks_dir
+    for resource in sorted(folder.iterdir()) if folder.is_dir() else ():
+        tickets: list[Ticket] = []
+        with contextlib.suppress(NotADirectoryError, FileNotFoundError):
+            tickets = [t for n in _numbers(resource) if (t := _owner(_path(resource, n)))]
+        if tickets:
+            yield tickets

@@ -47,6 +47,22 @@ class Settings(BaseSettings):
         default="",
         description="Python modules, separated by commas, that add step kinds.",
     )
+    environment: str = Field(
+        default="default",
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        description="Which environment this is, such as `plant-a`: it chooses the values of jobs' "
+        "variables.",
+    )
+    python_packages: str = Field(
+        default="",
+        description="Python packages, separated by commas, whose functions `python.call` steps may "
+        "call.",
+    )
+    keep_progress: Duration = Field(
+        default=timedelta(days=30),
+        description="How long what a failed run achieved is kept on its machine, so that it can be "
+        "taken up again by `smartops run resume`.",
+    )
     browser_executable: Path | None = Field(
         default=None,
         description="The browser to use where a profile names none. Default: Chromium or Chrome "
@@ -139,9 +155,20 @@ class Settings(BaseSettings):
         return self.home / "evidence"
 
     @property
+    def progress_dir(self) -> Path:
+        """Where what runs have achieved so far is kept, a file for each."""
+        return self.home / "progress"
+
+    @property
     def locks_dir(self) -> Path:
         """Where the lock files of physical resources are."""
         return self.home / "locks"
+
+    @property
+    def allowed_packages(self) -> tuple[str, ...]:
+        """The packages whose functions ``python.call`` steps may call."""
+        names = (name.strip() for name in self.python_packages.split(","))
+        return tuple(name for name in names if name)
 
     @property
     def plugin_modules(self) -> tuple[str, ...]:

@@ -31,9 +31,15 @@ def load() -> dict[str, StepDefinition[..., Any]]:
 
 
 def task_for(
-    step: StepBase, names: Callable[[], Mapping[str, Any]], *, unrecorded_reads: bool = False
+    step: StepBase,
+    names: Callable[[], Mapping[str, Any]],
+    *,
+    name: str | None = None,
+    unrecorded_reads: bool = False,
 ) -> Task[[], Any]:
     """Return the task of a step; ``names`` gives what its expressions may use.
+
+    ``name`` is the step's name on record where that is not its id, as for an item of a list.
 
     Raises BadInput for a kind that has a model but no task.
     """
@@ -41,11 +47,12 @@ def task_for(
     if definition is None:
         raise BadInput(f"step kind {step.kind!r} has no task; its plugin is not complete")
     options = StepOptions(
-        name=step.id,
+        name=name or step.id,
         retry=step.retry,
         timeout=step.timeout,
         effect=step.effect,
         unrecorded_reads=unrecorded_reads,
+        locks=lambda: tuple(templating.render(step.locks, names())),
         prepare=lambda: rendered(step, names()),
     )
     return build_task(definition, options)
@@ -70,7 +77,7 @@ def rendered(step: StepBase, names: Mapping[str, Any]) -> dict[str, Any]:
         return step.own_fields()
     try:
         again = type(step).model_validate(
-            {**step.model_dump(exclude=own), **templating.render(given, names)}
+            {**step.model_dump(exclude=own, exclude_unset=True), **templating.render(given, names)}
         )
     except ValueError as error:
         raise BadInput(f"after its expressions were filled in: {error}") from None

@@ -18,6 +18,12 @@ from smartops.audit.recording import RunInfo
 
 REQUESTED_BY = "smartops.requested-by"
 """The label of a Prefect run that says which person asked for it."""
+PARENT = "smartops.parent"
+"""The label of a Prefect run that says whose step started it."""
+CANCELLED_BY = "smartops.cancelled-by"
+"""The label that says who cancels a run."""
+DEPTH = "smartops.depth"
+"""The label that says how many runs stand above this one."""
 _END_STATES: dict[str, RunState] = {
     "COMPLETED": "completed",
     "CANCELLED": "cancelled",
@@ -48,6 +54,24 @@ def requested_by(flow_run: FlowRun) -> str | None:
     person = flow_run.labels.get(REQUESTED_BY)
     if person is None and flow_run.auto_scheduled:
         return "schedule"
+    return None if person is None else str(person)
+
+
+def parent_of_run() -> UUID | None:
+    """Return the run whose step started the one that this code is in."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return None
+    parent = context.flow_run.labels.get(PARENT)
+    return UUID(str(parent)) if parent else None
+
+
+def cancelled_by_person() -> str | None:
+    """Return who cancels the run that this code is in; it was waiting, and has to end in order."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    has_waited = run is not None and bool(run.empirical_policy.pause_keys)
+    person = run.labels.get(CANCELLED_BY) if run is not None and has_waited else None
     return None if person is None else str(person)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -32,6 +32,7 @@ from smartops.errors import (
 )
 from smartops.jobs.kinds import STEP_KINDS
 from smartops.jobs.step import Retry, StepBase
+from smartops.locks import Actor, acting, held
 from smartops.vocabulary import Effect
 from tasks.run_context import current_run, end_with_flow, install_log_filter
 
@@ -65,6 +66,8 @@ class StepOptions:
     effect: Effect | None = None
     unrecorded_reads: bool = False
     """Whether a step that only reads may go on when the journal is full."""
+    locks: Callable[[], Sequence[str]] = tuple
+    """Gives the names of what the step holds alone while it is made."""
     prepare: Callable[[], Mapping[str, Any]] | None = None
     """Gives the arguments, at each attempt, where they are not known when the task is called."""
 
@@ -108,7 +111,10 @@ def build_task(
 
     async def may_retry(_task: Any, run: TaskRun, state: State[Any]) -> bool:
         error = await state.aresult(raise_on_failure=False)
-        return should_retry(error, options.retry, effects.pop(run.id, Effect.UNSAFE))
+        again = should_retry(error, options.retry, effects.pop(run.id, Effect.UNSAFE))
+        if again and run.run_count < options.retry.attempts:
+            await _wait_as_asked(error, options.retry, run.run_count)
+        return again
 
     named = {"task_run_name": options.name} if options.name else {}
     return Task(
@@ -123,6 +129,13 @@ def build_task(
         retry_condition_fn=may_retry,
         **named,  # type: ignore[arg-type]
     )
+
+
+async def _wait_as_asked(error: object, retry: Retry, attempt: int) -> None:
+    """Wait for what the other side asked for (Retry-After) beyond the delay that comes anyway."""
+    asked = getattr(error, "retry_after", None)
+    if asked is not None:
+        await asyncio.sleep(max(0.0, asked.total_seconds() - retry.delays_s()[attempt - 1]))
 
 
 _AFTER_THE_EFFECT = (BadAnswer, ExpectationFailed, WriteMismatch)
@@ -174,6 +187,7 @@ async def _attempt(
     task_run = _task_run_id()
     effects[task_run] = record.effect
     token = recording.current_step.set(record)
+    acting.set(Actor(str(info.id), info.job, record.step))
     try:
         output = await _in_time(definition, options, arguments, record)
         plain = as_json(output)
@@ -209,7 +223,18 @@ async def _arguments(
         hint = hints.get(name)
         if isinstance(value, str) and inspect.isclass(hint) and issubclass(hint, Connection):
             bound.arguments[name] = await load_connection(hint, value)
-    return dict(bound.arguments)
+    return _named(signature, bound.arguments)
+
+
+def _named(signature: inspect.Signature, bound: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all arguments by name, those that go to a ``**`` of the function too."""
+    found: dict[str, Any] = {}
+    for name, value in bound.items():
+        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            found |= value
+        else:
+            found[name] = value
+    return found
 
 
 def _open_record(
@@ -247,9 +272,12 @@ async def _in_time(
     limit_s = options.timeout.total_seconds() if options.timeout else None
     try:
         async with asyncio.timeout(limit_s) as limit:
-            call: Any = definition.function
-            result: R = await call(**arguments)
-            return result
+            record.touched = False  # nothing is done as long as it waits for others
+            async with held(options.locks()):
+                record.touched = None
+                call: Any = definition.function
+                result: R = await call(**arguments)
+                return result
     except TimeoutError as error:
         if not limit.expired():
             raise

@@ -27,6 +27,7 @@ EventType = Literal[
     "log",
     "artifact",
     "approval",
+    "job.changed",
     "decision",
     "alert",
     "alert.delivery",

@@ -121,6 +121,20 @@ job_revision = _table(
     Index(None, "job", "first_seen_at"),
 )
 
+job_change = _table(
+    "job_change",
+    _key("id", Id),
+    _required("job", String(255)),
+    _required("action", String(16)),
+    Column("revision", String(64)),
+    Column("before", String(64)),
+    _required("person", String(255)),
+    _required("source", String(255)),
+    _required("at", UtcTime),
+    Index(None, "job", "at"),
+    Index(None, "person", "at"),
+)
+
 job_run = _table(
     "job_run",
     _key("id", Id),
@@ -141,11 +155,17 @@ job_run = _table(
     Column("requested_by", String(255)),
     Column("told_by", String(16), nullable=False, server_default="own"),
     Column("evidence", LongText),
+    Column("parent", Id),
+    Column("resumes", Id),
+    Column("rehearsal", Boolean(create_constraint=False), nullable=False, server_default="0"),
+    Column("output", LongText),
     Column("log_lines", BigInteger, nullable=False, server_default="0"),
     Index(None, "started_at", "id"),
     Index(None, "job", "started_at", "id"),
     Index(None, "state", "started_at", "id"),
     Index(None, "requested_by", "started_at", "id"),
+    Index(None, "parent"),
+    Index(None, "resumes"),
 )
 
 step_run = _table(
@@ -277,10 +297,12 @@ approval = _table(
     _key("id", Id),
     _required("run_id", Id),
     Column("step_run_id", Id),
+    Column("step", String(255)),
     _required("subject", String(255)),
     _required("state", String(16)),
     _required("person", String(255)),
     _required("comment", LongText),
+    Column("question", LongText),
     _required("at", UtcTime),
     Index(None, "run_id", "at"),
     Index(None, "person", "at"),
@@ -291,6 +313,7 @@ decision = _table(
     _key("id", Id),
     _required("run_id", Id),
     Column("step_run_id", Id),
+    Column("step", String(255)),
     _required("verdict", String(16)),
     _required("person", String(255)),
     _required("comment", LongText),

@@ -22,6 +22,7 @@ from smartops.audit.row_writing import Changes
 
 Body = dict[str, Any]
 _KNOWN = ("ended_at", "told_by", "log_lines", "process", "state")
+_SUSPENDED = ("suspended", "needs_decision")
 
 
 class Projection:
@@ -80,6 +81,10 @@ class Projection:
             "requested_by": body.get("requested_by"),
             "told_by": told_by,
             "evidence": None,
+            "parent": _id(body["parent"]) if body.get("parent") else None,
+            "resumes": _id(body["resumes"]) if body.get("resumes") else None,
+            "rehearsal": bool(body.get("rehearsal")),
+            "output": None,
         }
         known = self._runs.get(record.run_id)
         if known is None:
@@ -90,7 +95,7 @@ class Projection:
         own = told_by == "own"
         first_word = own and (known["told_by"] != "own" or known["process"] is None)
         again = known["ended_at"] is not None and known["ended_at"] < started
-        again = (again and not secondary) or known["state"] == "suspended"
+        again = (again and not secondary) or known["state"] in _SUSPENDED
         if (first_word and not secondary) or (again and (own or known["told_by"] == told_by)):
             self.changes.update(models.job_run, record.run_id, values)
             known.update({key: values[key] for key in _KNOWN if key in values})
@@ -105,6 +110,7 @@ class Projection:
         values = {"state": body["state"], "message": body["message"], "ended_at": ended}
         evidence = body.get("evidence")
         values["evidence"] = _text(evidence) if evidence else None
+        values["output"] = _text(body["output"]) if "output" in body else None
         self.changes.update(models.job_run, record.run_id, values)
         known.update(ended_at=ended, state=body["state"])
 
@@ -112,9 +118,10 @@ class Projection:
         """Show that a run's process has ended and the run has not: it is to be resumed."""
         known = self._runs.get(record.run_id)
         if known is not None and known["ended_at"] is None:
-            values = {"state": "suspended", "message": body["message"]}
+            state = body.get("state", "suspended")
+            values = {"state": state, "message": body["message"]}
             self.changes.update(models.job_run, record.run_id, values)
-            known["state"] = "suspended"
+            known["state"] = state
 
     def revision(self, record: Record, body: Body) -> None:
         """Show a revision of a job that may have been seen before."""
@@ -352,6 +359,7 @@ _SHOW: dict[str, Callable[[Projection, Record, Body], None]] = {
     "slot": Projection.slot,
     "artifact": _as_row(models.artifact),
     "approval": _as_row(models.approval),
+    "job.changed": _as_row(models.job_change),
     "decision": _as_row(models.decision),
     "alert": _as_row(models.alert),
     "alert.delivery": _as_row(models.alert_delivery),

@@ -40,6 +40,11 @@ class RunInfo:
     params: Mapping[str, Any] = field(default_factory=dict)
     revision: str | None = None
     spec: str | None = None
+    parent: UUID | None = None
+    """The run whose step started this one."""
+    resumes: UUID | None = None
+    """The run that this one takes up again."""
+    rehearsal: bool = False
     requested_by: str | None = None
     """Who asked for it: a person's name, ``schedule``, or None where nobody said."""
     function: Callable[..., Any] | None = None
@@ -111,15 +116,19 @@ def start_run(info: RunInfo, *, again: bool = False) -> None:
     log_lines.install()
 
 
-def end_run(info: RunInfo, state: RunState, message: str = "") -> None:
-    """Journal the end of a run."""
-    _write(Event("run.ended", info.id, {"state": state, "message": message}))
+def end_run(info: RunInfo, state: RunState, message: str = "", output: Any = None) -> None:
+    """Journal the end of a run, with what it gives to whoever asked for it."""
+    body = {"state": state, "message": message}
+    _write(Event("run.ended", info.id, body if output is None else {**body, "output": output}))
     _forget(info)
 
 
-def suspend_run(info: RunInfo, message: str = "") -> None:
-    """Journal that a run leaves its process, to be resumed in another."""
-    _write(Event("run.suspended", info.id, {"message": message}))
+def suspend_run(info: RunInfo, message: str = "", state: RunState = "suspended") -> None:
+    """Journal that a run leaves its process, to be resumed in another.
+
+    ``state`` is ``needs_decision`` where a person has to say what an effect did.
+    """
+    _write(Event("run.suspended", info.id, {"message": message, "state": state}))
     _forget(info)
 
 
@@ -138,25 +147,37 @@ suspensions: set[type[BaseException]] = set()
 """What is raised through a run that is not to end, but to leave its process for a while."""
 
 
+@dataclass
+class Ending:
+    """What is put on record of a run's end, or of its leaving its process for a while."""
+
+    output: Any = None
+    """What the run gives to whoever asked for it."""
+    suspended: RunState = "suspended"
+    message: str = ""
+    """Why it is suspended."""
+
+
 @contextmanager
-def recorded_run(info: RunInfo) -> Iterator[RunInfo]:
+def recorded_run(info: RunInfo) -> Iterator[Ending]:
     """Record the block as a run; what it raises decides the state that is recorded."""
+    ending = Ending()
     token = _explicit.set(info)
     start_run(info, again=True)
     try:
-        yield info
+        yield ending
     except BaseException as error:
         if isinstance(error, tuple(suspensions)):
-            suspend_run(info, describe(error))
+            suspend_run(info, ending.message or describe(error), ending.suspended)
             raise
         state = run_state(error)
-        if state == "cancelled" and info.id in _undecided:
+        if info.id in _undecided:
             state = "needs_decision"
         with _only_logged():
             end_run(info, state, describe(error))
         raise
     else:
-        end_run(info, "completed")
+        end_run(info, "completed", output=ending.output)
     finally:
         _undecided.discard(info.id)
         _explicit.reset(token)
@@ -169,6 +190,10 @@ def _only_logged() -> Iterator[None]:
         yield
     except JournalUnavailable as error:
         logger.error("a failure could not be put on record: %s", error.one_line)  # noqa: TRY400
+
+
+class RunCancelled(BaseException):
+    """A run that a person cancels, after it has ended in order."""
 
 
 def run_state(error: BaseException) -> RunState:
@@ -200,6 +225,7 @@ class StepRecord:
         unrecorded_reads: bool = False,
     ) -> None:
         self.id = uuid7()
+        self.step = step
         self.run_id = info.id
         self.effect = effect
         self._may_go_unrecorded = unrecorded_reads and effect is Effect.READ
@@ -316,6 +342,15 @@ def step_state(error: BaseException) -> StepState:
     if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
         return "cancelled"
     return "failed"
+
+
+def refuse_step(
+    info: RunInfo, *, step: str, kind: str, effect: Effect, error: BaseException
+) -> None:
+    """Record a step that failed before it was begun."""
+    record = StepRecord(info, step=step, kind=kind, effect=effect, attempt=0, inputs={})
+    record.touched = False
+    record.failed(error)
 
 
 def skip_step(info: RunInfo, *, step: str, kind: str, effect: Effect, why: str) -> None:

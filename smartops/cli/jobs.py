@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +10,14 @@ import typer
 from rich.text import Text
 
 from smartops.cli.connection import use_prefect
+from smartops.cli.options import AsJson, read_params
 from smartops.cli.output import err, out, print_json, table
-from smartops.errors import BadInput, JobFileError
+from smartops.errors import JobFileError
 
 if TYPE_CHECKING:
     from smartops.jobs.spec import JobSpec
 
 app = typer.Typer(help="Job files, and running them.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 @app.command()
@@ -95,7 +94,7 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Start a run; with --wait, follow it and exit with 1 when it fails."""
-    params = _params(param or [])
+    params = read_params(param or [], "-p")
     spec = job_of_file(job)
     if spec is not None:
         spec.resolve_params(params)
@@ -113,16 +112,3 @@ def job_of_file(job: str) -> JobSpec | None:
     if not (job.endswith(loader.SUFFIXES) or "/" in job):
         return None
     return loader.load(job)
-
-
-def _params(pairs: list[str]) -> dict[str, Any]:
-    params: dict[str, Any] = {}
-    for pair in pairs:
-        key, sign, text = pair.partition("=")
-        if not sign or not key:
-            raise BadInput(f"-p {pair}: write a parameter as key=value")
-        try:
-            params[key] = json.loads(text)
-        except ValueError:
-            params[key] = text
-    return params

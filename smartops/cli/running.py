@@ -37,6 +37,11 @@ async def run_and_report(
 ) -> int:
     """Start the run; return 0 when it was started or, with ``wait``, has completed, else 1."""
     run_id, started = await submit(job, spec, params)
+    return await report_on(run_id, started, wait=wait, as_json=as_json)
+
+
+async def report_on(run_id: UUID, started: JobSpec, *, wait: bool, as_json: bool) -> int:
+    """Tell of a run that was just started; with ``wait``, follow it to its end."""
     if not wait:
         if as_json:
             print_json({"run_id": str(run_id), "job": started.name, "state": "scheduled"})

@@ -14,6 +14,7 @@ import typer
 from rich.text import Text
 
 from smartops.cli.connection import audit_store, use_prefect
+from smartops.cli.options import AsJson
 from smartops.cli.output import first_line, local_time, out, print_json, seconds, state_text, table
 from smartops.durations import parse_duration
 from smartops.errors import BadInput
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from reports.runs import RunDetail, StepResult
 
 app = typer.Typer(help="Runs and their record.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 STATES = ("running", "suspended", "completed", "failed", "needs_decision", "cancelled", "crashed")
 
 
@@ -55,8 +55,8 @@ def list_(
     wanted = Wanted(
         job=job,
         state=state,
-        since=_moment("--since", since),
-        until=_moment("--until", until),
+        since=moment("--since", since),
+        until=moment("--until", until),
         device=device,
         person=by,
     )
@@ -191,7 +191,8 @@ def what_happened(step: StepResult) -> str:
     return load_kinds().get(step.kind, StepBase).brief(step.output)
 
 
-def _moment(option: str, text: str | None) -> datetime | None:
+def moment(option: str, text: str | None) -> datetime | None:
+    """Return a time that is given as ISO 8601 or as how long ago; raise BadInput."""
     if text is None:
         return None
     try:

@@ -7,7 +7,8 @@ import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it prints each U
 
 _BIGGEST_BODY = 10_000_000
 _SHOWN_OF_BODY = 300
+_LONGEST_WAIT_S = 3600
 _LATER = frozenset({429, 503})  # the service says that it did not take the request
 _GATEWAY = frozenset({502, 504})  # the service behind the gateway may have taken it
 
@@ -146,10 +148,24 @@ class RestDriver:
                 text, hint=f"Check the credentials of connection {self._connection.name!r}."
             )
         if status in _LATER or (status in _GATEWAY and repeatable):
-            raise errors.ServiceUnavailable(text)
+            unavailable = errors.ServiceUnavailable(text)
+            unavailable.retry_after = retry_after(response.headers.get("retry-after", ""))
+            raise unavailable
         if status >= 500 and not repeatable:
             raise errors.UnknownOutcome(text, hint="Look in the service whether it was taken.")
         raise errors.ExpectationFailed(text)
+
+
+def retry_after(text: str, now: datetime | None = None) -> timedelta | None:
+    """Return how long a Retry-After header asks to wait: seconds, or a date (RFC 9110, 10.2.3)."""
+    if text.strip().isdecimal():
+        return timedelta(seconds=min(int(text), _LONGEST_WAIT_S))
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    left = (moment - (now or datetime.now(UTC))).total_seconds()
+    return timedelta(seconds=min(max(left, 0.0), _LONGEST_WAIT_S))
 
 
 async def _read_limited(response: httpx.Response, what: str) -> bytes:

@@ -6,20 +6,29 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from pydantic import ValidationError
 
 from smartops.errors import JobFileError, TemplateError
 from smartops.jobs import templating
 from smartops.jobs.spec import JobSpec
 from smartops.jobs.step import StepBase
 
-RUN_NAMES = ("id", "job")
+RUN_NAMES = ("id", "job", "due_at", "environment", "failed", "rehearsal")
+"""What ``{{ run.name }}`` knows of the run."""
+ITEM_NAMES = ("value", "number")
+
+
+NOT_FOR_UNDO = frozenset({"needs", "when", "foreach", "max_parallel", "always", "undo"})
+Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a job; ``path`` leads to it, as in ``("steps", 2, "needs")``."""
 
-    path: tuple[str | int, ...]
+    path: Path
     message: str
 
 
@@ -30,8 +39,13 @@ class Plan:
     job: JobSpec
     needs: dict[str, frozenset[str]]
     """Step id -> the ids of all steps that it directly needs, named or by expression."""
+    uses: dict[str, frozenset[str]]
+    """Those of them whose output it uses in an expression: without it, the step cannot be made."""
     waves: tuple[tuple[str, ...], ...]
-    """Steps that may run at the same time, in order; within a wave, in the order of the file."""
+    """Steps that may run at the same time, in order; within a wave, in the order of the file.
+
+    Steps that are always made come after all others.
+    """
 
     def step(self, step_id: str) -> StepBase:
         """Return the step of that id."""
@@ -53,15 +67,63 @@ def compile(job: JobSpec) -> Plan:  # noqa: A001 - the field's own word for it
     """Return the plan of a job; raise JobProblems with everything that is wrong."""
     problems: list[Problem] = list(_duplicates(job.steps))
     needs: dict[str, frozenset[str]] = {}
+    uses: dict[str, frozenset[str]] = {}
+    names = _Names(job)
     for index, step in enumerate(job.steps):
-        found, wrong = _needs_of(job, index, step)
-        needs[step.id] = needs.get(step.id, frozenset()) | found
+        used, wrong = _uses_of(names, index, step)
+        uses[step.id] = used
+        needs[step.id] = used | frozenset(step.needs)
         problems += wrong
+        problems += _unknown_needs(names, index, step)
+        problems += _undo(names, index, step)
+        problems += _needs_of_ends(job, index, step, needs[step.id])
+    problems += names.problems(("outputs",), job.outputs, item=False)
+    problems += names.problems(("locks",), job.locks, item=False, steps=False)
     if not problems:
         problems += _cycles(job, needs)
     if problems:
         raise JobProblems(job.name, problems)
-    return Plan(job, needs, _waves(job, needs))
+    return Plan(job, needs, uses, _waves(job, needs))
+
+
+class _Names:
+    """What the expressions of a job may name."""
+
+    def __init__(self, job: JobSpec) -> None:
+        self.steps = [step.id for step in job.steps]
+        self._known = {
+            "steps": ("step", self.steps),
+            "params": ("parameter", list(job.params)),
+            "vars": ("variable", list(job.vars)),
+            "run": ("run value", list(RUN_NAMES)),
+            "item": ("item value", list(ITEM_NAMES)),
+        }
+
+    def look(
+        self, path: Path, value: Any, *, item: bool, steps: bool = True
+    ) -> tuple[frozenset[str], list[Problem]]:
+        """Return the steps that a value names, and what is wrong with its expressions."""
+        found: set[str] = set()
+        problems: list[Problem] = []
+        try:
+            pairs = list(templating.references(value))
+        except TemplateError as error:
+            return frozenset(), [Problem(path, str(error))]
+        for root, name in pairs:
+            what, known = self._known[root]
+            if root == "item" and not item:
+                problems.append(Problem(path, "item is only known in a step with foreach"))
+            elif root == "steps" and not steps:
+                problems.append(Problem(path, "steps are not known yet: it holds from the start"))
+            elif name not in known:
+                problems.append(Problem(path, _unknown(what, name, known)))
+            elif root == "steps":
+                found.add(name)
+        return frozenset(found), problems
+
+    def problems(self, path: Path, value: Any, *, item: bool, steps: bool = True) -> list[Problem]:
+        """Return what is wrong with a value's expressions."""
+        return self.look(path, value, item=item, steps=steps)[1]
 
 
 def _duplicates(steps: Iterable[StepBase]) -> Iterable[Problem]:
@@ -73,29 +135,58 @@ def _duplicates(steps: Iterable[StepBase]) -> Iterable[Problem]:
         seen.setdefault(step.id, index)
 
 
-def _needs_of(job: JobSpec, index: int, step: StepBase) -> tuple[frozenset[str], list[Problem]]:
-    ids = [other.id for other in job.steps]
+def _uses_of(names: _Names, index: int, step: StepBase) -> tuple[frozenset[str], list[Problem]]:
     found: set[str] = set()
     problems: list[Problem] = []
-    for name in step.needs:
-        found.add(name)
-        if name not in ids:
-            problems.append(Problem(("steps", index, "needs"), _unknown("step", name, ids)))
-    for field, value in step.model_dump(include=set(step.own_fields())).items():
-        path = ("steps", index, field)
-        try:
-            pairs = list(templating.references(value))
-        except TemplateError as error:
-            problems.append(Problem(path, str(error)))
-            continue
-        for root, name in pairs:
-            known = {"steps": ids, "params": list(job.params), "run": list(RUN_NAMES)}[root]
-            if name not in known:
-                what = {"steps": "step", "params": "parameter", "run": "run value"}[root]
-                problems.append(Problem(path, _unknown(what, name, known)))
-            elif root == "steps":
-                found.add(name)
+    fields = {*step.own_fields(), *step.EXPRESSIONS}
+    for field, value in step.model_dump(include=fields).items():
+        item = step.foreach is not None and field != "foreach"
+        used, wrong = names.look(("steps", index, field), value, item=item)
+        found |= used
+        problems += wrong
     return frozenset(found), problems
+
+
+def _unknown_needs(names: _Names, index: int, step: StepBase) -> Iterable[Problem]:
+    for name in step.needs:
+        if name not in names.steps:
+            yield Problem(("steps", index, "needs"), _unknown("step", name, names.steps))
+
+
+def _undo(names: _Names, index: int, step: StepBase) -> Iterable[Problem]:
+    """Look at the step that takes this one back: it is a step, and needs and is undone by none."""
+    path: Path = ("steps", index, "undo")
+    if step.undo is None:
+        return
+    try:
+        undo = step.undo_step()
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_context=False):
+            where = [part for part in detail["loc"] if part != step.undo.get("kind")]
+            text = detail["msg"].removeprefix("Value error, ")
+            yield Problem((*path, *where), text)
+        return
+    assert undo is not None  # noqa: S101 - for the type checker
+    if undo.id in names.steps:
+        yield Problem(path, f"the id {undo.id!r} is that of a step; it names this step's undoing")
+    given = undo.model_fields_set & NOT_FOR_UNDO
+    for field in sorted(given):
+        yield Problem((*path, field), "has no meaning for what undoes a step")
+    fields = {*undo.own_fields(), "locks"}
+    yield from names.problems(path, undo.model_dump(include=fields), item=step.foreach is not None)
+
+
+def _needs_of_ends(
+    job: JobSpec, index: int, step: StepBase, needs: frozenset[str]
+) -> Iterable[Problem]:
+    """Refuse a step that needs one which is always made: those come last."""
+    path: Path = ("steps", index, "needs")
+    ends = {other.id for other in job.steps if other.always}
+    if not step.always:
+        for name in sorted(needs & ends):
+            yield Problem(path, f"{name!r} is made at the end, after this step")
+    elif step.undo is not None:
+        yield Problem(("steps", index, "undo"), "a step that is always made cannot be undone")
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:
@@ -134,11 +225,13 @@ def _unreachable(
 
 def _waves(job: JobSpec, needs: dict[str, frozenset[str]]) -> tuple[tuple[str, ...], ...]:
     order = {step.id: index for index, step in enumerate(job.steps)}
-    sorter = TopologicalSorter(needs)
-    sorter.prepare()
+    ends = {step.id for step in job.steps if step.always}
     waves: list[tuple[str, ...]] = []
-    while sorter.is_active():
-        ready = tuple(sorted(sorter.get_ready(), key=order.__getitem__))
-        waves.append(ready)
-        sorter.done(*ready)
+    for part in (order.keys() - ends, ends):
+        sorter = TopologicalSorter({name: needs[name] & part for name in part})
+        sorter.prepare()
+        while sorter.is_active():
+            ready = tuple(sorted(sorter.get_ready(), key=order.__getitem__))
+            waves.append(ready)
+            sorter.done(*ready)
     return tuple(waves)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, TypeAdapter, field_validator, model_validator
 
+from smartops.durations import Duration, duration_field
 from smartops.errors import BadInput
 from smartops.jobs.kinds import load_kinds
-from smartops.jobs.step import StepBase
-from smartops.vocabulary import ID_PATTERN, OneTabPerMember, Strict
+from smartops.jobs.param import Param, ParamName
+from smartops.jobs.scheduling import Missed, Overlap, Schedule, SkipOn
+from smartops.jobs.step import LockName, StepBase
+from smartops.vocabulary import OneTabPerMember, Strict
 
 JOB_NAME_PATTERN = r"^[a-z0-9][a-z0-9-]*$"
 STEP_KINDS = load_kinds()
@@ -24,40 +26,9 @@ else:
         OneTabPerMember(),
     ]
 
-ParamName = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
-_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-}
-
-
-class Param(Strict):
-    """A value that is given when a run is started."""
-
-    type: Literal["string", "integer", "number", "boolean"] = Field(
-        default="string", title="Type", description="What kind of value."
-    )
-    default: JsonValue = Field(
-        default=None, title="Default", description="The value when none is given. Empty: required."
-    )
-    description: str = Field(default="", title="Description", description="What it is for.")
-
-    @model_validator(mode="after")
-    def _default_fits(self) -> Param:
-        if self.default is not None:
-            self.check("default", self.default)
-        return self
-
-    def check(self, name: str, value: object) -> Any:
-        """Return the value if it is of the parameter's type; raise ValueError if not."""
-        fits = isinstance(value, _PYTHON_TYPES[self.type])
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name}: {value!r} is no number that can be used")
-        if not fits or (isinstance(value, bool) and self.type != "boolean"):
-            raise ValueError(f"{name}: {value!r} is not of type {self.type}")
-        return value
+EnvironmentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+DEFAULT = "default"
+"""The environment whose variables hold where an environment has none of its own."""
 
 
 class JobSpec(Strict):
@@ -90,6 +61,88 @@ class JobSpec(Strict):
         description="What to do. Steps run in parallel unless one needs another.",
     )
 
+    outputs: dict[ParamName, JsonValue] = Field(
+        default_factory=dict,
+        title="Outputs",
+        description="What the run gives to whoever asked for it, by name, mostly expressions such "
+        "as {{ steps.level.value }}.",
+    )
+    vars: dict[ParamName, dict[EnvironmentName, JsonValue]] = Field(
+        default_factory=dict,
+        title="Variables",
+        description="Values that differ between environments, used as {{ vars.name }}: for each "
+        "name a value by environment (SMARTOPS_ENVIRONMENT), and one for default.",
+    )
+    timeout: Duration | None = Field(
+        default=None,
+        title="Time limit",
+        description="The longest that a run may take, waiting for people not counted.",
+    )
+    cleanup: Duration = duration_field(
+        "25s",
+        title="Time for cleaning up",
+        description="The longest that steps which undo others, and steps that are always made, "
+        "may take together when a run has failed or is cancelled.",
+    )
+    locks: tuple[LockName, ...] = Field(
+        default=(),
+        title="Locks",
+        description="What a run holds alone from its first step to its last, such as line-3.",
+    )
+    schedules: tuple[Schedule, ...] = Field(
+        default=(), max_length=50, title="Schedules", description="When the job starts by itself."
+    )
+    overlap: Overlap = Field(
+        default="queue_one",
+        title="Overlap",
+        description="What happens when a run of a schedule is due while one is under way: skip "
+        "it, let one or all wait, cancel the one under way, or allow both.",
+    )
+    missed: Missed = Field(
+        default_factory=Missed,
+        title="Missed",
+        description="What becomes of runs that could not start when they were due.",
+    )
+    skip_on: SkipOn = Field(
+        default_factory=SkipOn,
+        title="Skip on",
+        description="Days and times at which no schedule starts the job.",
+    )
+
+    @field_validator("timeout", "cleanup")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        if value is not None and not value:
+            raise ValueError("a time limit must be longer than 0s")
+        return value
+
+    @model_validator(mode="after")
+    def _schedules_fit(self) -> JobSpec:
+        names = [schedule.name for schedule in self.schedules]
+        if len(names) > 1 and len(set(names)) < len(names):
+            raise ValueError("several schedules: give each a name of its own")
+        for schedule in self.schedules:
+            try:
+                self.resolve_params(schedule.params)
+            except BadInput as error:
+                where = f"schedule {schedule.name}" if schedule.name else "the schedule"
+                raise ValueError(f"{where}: {error}") from None
+        return self
+
+    def variables(self, environment: str) -> dict[str, Any]:
+        """Return the variables of an environment; raise BadInput for one that has no value."""
+        found: dict[str, Any] = {}
+        for name, values in self.vars.items():
+            if environment not in values and DEFAULT not in values:
+                known = ", ".join(sorted(values))
+                raise BadInput(
+                    f"job {self.name}: variable {name!r} has no value for {environment!r} "
+                    f"(it has: {known})",
+                    hint="Add one, or one for default; SMARTOPS_ENVIRONMENT names the environment.",
+                )
+            found[name] = values.get(environment, values.get(DEFAULT))
+        return found
+
     def document(self) -> dict[str, Any]:
         """Return the job as the JSON object that it was written as: what was left out stays out."""
         return self.model_dump(mode="json", exclude_unset=True)
@@ -113,3 +166,11 @@ class JobSpec(Strict):
             except ValueError as error:
                 raise BadInput(f"job {self.name}: parameter {error}") from None
         return values
+
+
+_step_adapter: TypeAdapter[StepBase] = TypeAdapter(StepSpec)
+
+
+def parse_step(document: dict[str, Any]) -> StepBase:
+    """Return a step of any kind; raise pydantic's ValidationError."""
+    return _step_adapter.validate_python(document)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, JsonValue, field_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, JsonValue, field_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -14,6 +14,23 @@ from smartops.errors import error_names
 from smartops.vocabulary import ID_PATTERN, Effect, Strict
 
 StepId = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
+
+
+def _has_braces(text: str) -> str:
+    if "{{" not in text:
+        raise ValueError("a value is wanted, or an expression such as {{ params.name }}")
+    return text
+
+
+Expression = Annotated[str, AfterValidator(_has_braces)]
+"""An expression where a value of another type is wanted; it is checked when it has its value."""
+LockName = Annotated[str, Field(min_length=1, max_length=200)]
+UNDO = "undo_"
+
+
+def undo_id(step_id: str) -> str:
+    """Return the name on record of the step that takes another back."""
+    return f"{UNDO}{step_id}"
 
 
 def suggest(value: JsonValue) -> dict[str, JsonValue]:
@@ -92,7 +109,23 @@ class Retry(Strict):
 class StepBase(Strict):
     """The part that all step kinds share. A kind adds ``kind`` and its own fields."""
 
-    COMMON: ClassVar[tuple[str, ...]] = ("id", "kind", "needs", "retry", "timeout", "effect")
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "id",
+        "kind",
+        "needs",
+        "when",
+        "foreach",
+        "max_parallel",
+        "always",
+        "undo",
+        "on_failure",
+        "locks",
+        "retry",
+        "timeout",
+        "effect",
+    )
+    EXPRESSIONS: ClassVar[tuple[str, ...]] = ("when", "foreach", "locks")
+    """Those of the common fields that may hold expressions."""
 
     kind: str
     id: StepId = Field(
@@ -104,6 +137,51 @@ class StepBase(Strict):
         title="Needs",
         description="Steps that must have succeeded before. A step whose output an expression "
         "uses is needed without being named here.",
+    )
+    when: str = Field(
+        default="",
+        max_length=1000,
+        title="When",
+        description="An expression, such as {{ steps.level.value > 10 }}; the step is skipped "
+        "unless it is true. Steps that only need it by name go on without it.",
+    )
+    foreach: str | tuple[JsonValue, ...] | None = Field(
+        default=None,
+        title="For each",
+        description="A list, or an expression that gives one. The step is made once for each of "
+        "its values, as {{ item.value }} with {{ item.number }} from 0; its output has the items' "
+        "outputs in the order of the list, as {{ steps.id.items }}.",
+    )
+    max_parallel: int = Field(
+        default=10,
+        ge=1,
+        le=100,
+        title="In parallel",
+        description="With a list: how many of its values are worked on at the same time.",
+    )
+    always: bool = Field(
+        default=False,
+        title="Always",
+        description="Do it at the end, whatever became of the other steps, also when the run is "
+        "cancelled.",
+    )
+    undo: dict[str, JsonValue] | None = Field(
+        default=None,
+        title="Undo",
+        description="A step (kind and its fields) that takes this one back. It is made when a "
+        "later step fails or the run is cancelled, the last step's first.",
+    )
+    on_failure: Literal["fail", "continue"] = Field(
+        default="fail",
+        title="On failure",
+        description="What its failure means: the run fails, or goes on as if the step were not "
+        "there. Steps that use its output are skipped in any case.",
+    )
+    locks: tuple[LockName, ...] = Field(
+        default=(),
+        title="Locks",
+        description="What no other step of any job may hold meanwhile, beyond the thing that the "
+        "step touches, such as line-3.",
     )
     retry: Retry = Field(default_factory=Retry, title="Retry", description="When to try again.")
     timeout: Duration = duration_field(
@@ -124,6 +202,31 @@ class StepBase(Strict):
         if not value:
             raise ValueError("a time limit must be longer than 0s")
         return value
+
+    @field_validator("when")
+    @classmethod
+    def _expression(cls, text: str) -> str:
+        """Take the text of an expression with or without its braces."""
+        text = text.strip()
+        return text if not text or "{{" in text else f"{{{{ {text} }}}}"
+
+    @field_validator("foreach")
+    @classmethod
+    def _list_or_expression(cls, value: Any) -> Any:
+        if isinstance(value, str) and "{{" not in value:
+            raise ValueError("a list is wanted, or an expression such as {{ steps.orders.items }}")
+        return value
+
+    def undo_step(self) -> StepBase | None:
+        """Return the step that takes this one back, None where nothing does.
+
+        Raises pydantic's ValidationError when what stands in ``undo`` is no step.
+        """
+        if self.undo is None:
+            return None
+        from smartops.jobs.spec import parse_step  # noqa: PLC0415 - the kinds are built upon this
+
+        return parse_step({**self.undo, "id": undo_id(self.id)})
 
     @classmethod
     def summary(cls, output: Any) -> str:

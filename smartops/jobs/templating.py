@@ -17,7 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from smartops import errors
 
 _Lookup: TypeAlias = nodes.Getattr | nodes.Getitem
-ROOTS = ("steps", "params", "run")
+ROOTS = ("steps", "params", "vars", "run", "item")
 _LONGEST_RESULT = 10_000
 _LONGEST_TEXT = 1_000
 _BIGGEST_POWER = 1000
@@ -180,7 +180,7 @@ def _references_in(text: str) -> Iterator[tuple[str, str]]:
         if name_node.name not in ROOTS:
             raise errors.TemplateError(
                 f"{text!r}: {name_node.name!r} is unknown; "
-                "expressions start with steps., params. or run."
+                "expressions start with steps., params., vars., run. or item."
             )
         if id(name_node) not in named:
             raise errors.TemplateError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,10 +14,16 @@ from typing import Any
 
 import pytest
 
+from reports.runs import RunDetail, Wanted, get_run, list_runs
 from services.stack import Stack
+from smartops.audit.store import Store
+from smartops.errors import SmartOpsError
+from smartops.jobs import loader
+from smartops.settings import get_settings
 from tests.conftest import ROOT
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -37,6 +44,39 @@ def cli(stack: Stack, tmp_path: Path) -> Cli:
             timeout=limit_s,
             check=False,
         )
+
+    return call
+
+
+@pytest.fixture
+def quick(
+    in_stack: Stack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Cli:
+    """The command within this process: it need not load everything again for each call."""
+    from smartops.cli.app import main
+
+    def call(
+        *arguments: str, env: dict[str, str] | None = None, limit_s: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        saved = dict(os.environ)
+        own = {**saved, "SMARTOPS_HOME": str(in_stack.settings.home), **(env or {})}
+        own.pop("PREFECT_API_URL", None)
+        try:
+            os.environ.clear()
+            os.environ.update(own)
+            with monkeypatch.context() as patch, contextlib.chdir(tmp_path):
+                patch.setattr(sys, "argv", ["smartops", *arguments])
+                capsys.readouterr()
+                code = main()
+                printed = capsys.readouterr()
+        finally:
+            os.environ.clear()
+            os.environ.update(saved)
+            get_settings.cache_clear()
+        return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
 
     return call
 
@@ -86,3 +126,26 @@ def fenced(file: str, language: str, containing: str = "") -> str:
         if token.type == "fence" and words[:1] == [language] and containing in token.content:
             return token.content
     raise AssertionError(f"{file} has no {language} block with {containing!r}")
+
+
+@pytest.fixture
+def run(in_stack: Stack) -> Run:
+    """Run a job text; return its record."""
+    from flows.run_job import run_job
+
+    async def call(text: str, **params: Any) -> RunDetail:
+        job = loader.loads(text)
+        with contextlib.suppress(SmartOpsError):
+            await run_job(job, params)
+        store = Store(in_stack.settings.store_url)
+        try:
+            newest = list_runs(store, Wanted(job=job.name), limit=1)[0]
+            return get_run(store, str(newest.run_id))
+        finally:
+            store.close()
+
+    return call
+
+
+def states(detail: RunDetail) -> dict[str, str]:
+    return {step.id: step.state for step in detail.steps}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smartops.errors import LockTimeout
-from smartops.locks import exclusive, lock_path
+from smartops.locks import Actor, acting, exclusive, held, lock_path, queues
 from tests.conftest import wait_for
 
 HOLDER = """
@@ -40,14 +44,87 @@ async def test_tasks_take_turns(home: Path) -> None:
     await asyncio.gather(*(use() for _ in range(20)))
 
 
-async def test_waiting_has_a_limit(home: Path) -> None:
-    """A transient error that names the resource; the lock works again afterwards."""
-    async with exclusive("wire"):
-        with pytest.raises(LockTimeout, match="wire was held"):
-            async with exclusive("wire", timedelta(seconds=0.1)):
-                pass
-    async with exclusive("wire", timedelta(seconds=0.1)):
+def elsewhere(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run something as if by another job: it holds nothing of what this test holds."""
+    return asyncio.create_task(coroutine, context=Context())
+
+
+async def take(resource: str, limit_s: float) -> None:
+    async with exclusive(resource, timedelta(seconds=limit_s)):
         pass
+
+
+async def test_waiting_has_a_limit(home: Path) -> None:
+    """A transient error that names the resource and who holds it; it can be had afterwards."""
+    acting.set(Actor("0123456789", "fill", "pump"))
+    async with exclusive("wire"):
+        with pytest.raises(
+            LockTimeout, match=r"wire was held by job fill, step pump \(run 01234567"
+        ):
+            await elsewhere(take("wire", 0.1))
+        await take("wire", 0.1)  # what the code around holds need not be waited for
+    await elsewhere(take("wire", 0.1))
+
+
+async def test_first_come_first_served(home: Path) -> None:
+    """Ten who wait get it in the order in which they came; one that gives up lets the next by."""
+    order: list[int] = []
+
+    async def use(number: int) -> None:
+        async with exclusive("wire"):
+            order.append(number)
+
+    async with exclusive("wire"):
+        waiting = []
+        for number in range(10):
+            waiting.append(elsewhere(use(number)))
+            await wait_until(lambda: len(next(queues())) == len(waiting) + 1)
+        assert [ticket.pid for ticket in next(queues())] == [os.getpid()] * 11
+        waiting[3].cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert order == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert list(queues()) == []
+
+
+async def wait_until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def test_several_at_once_in_no_circle(home: Path) -> None:
+    """Two that want the same two things in another order both get them."""
+
+    async def use(*names: str) -> None:
+        for _ in range(20):
+            async with held(names):
+                await asyncio.sleep(0)
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(elsewhere(use("a", "b")), elsewhere(use("b", "a")))
+
+
+MANY = """
+import asyncio, sys, time
+from pathlib import Path
+from smartops.locks import exclusive
+async def use():
+    for _ in range(15):
+        async with exclusive("wire"):
+            inside = Path(sys.argv[1])
+            assert not inside.exists()
+            inside.touch()
+            await asyncio.sleep(0.001)
+            inside.unlink()
+asyncio.run(use())
+"""
+
+
+def test_processes_take_turns(home: Path, tmp_path: Path) -> None:
+    """Six processes, one after the other, ninety times: never two at once."""
+    command = [sys.executable, "-c", MANY, str(tmp_path / "inside")]
+    processes = [subprocess.Popen(command) for _ in range(6)]
+    assert [process.wait(60) for process in processes] == [0] * 6
 
 
 async def test_a_killed_holder_holds_nothing(home: Path) -> None:

@@ -14,7 +14,7 @@ from smartops.drivers.tags import Tag
 from smartops.errors import BadInput, TemplateError
 from smartops.jobs import loader, templating
 from smartops.jobs.loader import JobFileProblems
-from smartops.jobs.spec import Param
+from smartops.jobs.param import Param
 
 REST = "id: s, kind: rest.request, service: s"
 WRITE = "id: s, kind: modbus.write, device: d, tag: t, value: 1"

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from smartops.errors import BadInput
 from smartops.jobs import loader
+from smartops.jobs.param import Param
 from smartops.jobs.revision import canonical_job, revision_of
-from smartops.jobs.spec import STEP_KINDS, JobSpec, Param
+from smartops.jobs.spec import STEP_KINDS, JobSpec
 from smartops.jobs.step import Retry
 from tests.conftest import ROOT
 

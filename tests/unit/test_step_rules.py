@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uuid6 import uuid7
 
-from flows.walk import StepOutcome, walk
+from flows.walk import Start, StepOutcome, Walk
 from smartops import errors
 from smartops.audit.events import MAX_FIELD_BYTES, Event
 from smartops.jobs import graph
 from smartops.jobs.checking import run_checks
+from smartops.jobs.graph import Plan
 from smartops.jobs.kinds import STEP_KINDS
 from smartops.jobs.kinds.check import Check
 from smartops.jobs.kinds.wait import Wait
@@ -113,6 +114,12 @@ def _job(needs: dict[str, set[str]]) -> JobSpec:
         for n, w in needs.items()
     ]
     return JobSpec(name="j", steps=tuple(steps))
+
+
+async def walk(plan: Plan, start: Start) -> dict[str, StepOutcome]:
+    walking = Walk(plan, start)
+    await walking.steps()
+    return walking.outcomes
 
 
 @given(st.data())

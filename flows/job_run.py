@@ -1,0 +1,210 @@
+"""One run of a job: its steps, the people it asks, what it takes back, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
+
+from flows import stopping, taking_up
+from flows.questions import Questions
+from flows.step_calls import StepCalls
+from flows.walk import StepOutcome, Walk, is_bad
+from smartops.audit.progress import Kept, Progress
+from smartops.audit.recording import Ending, RunCancelled, RunInfo, describe
+from smartops.durations import format_duration
+from smartops.errors import JobTimeout, PermanentError, SmartOpsError, UnknownOutcome
+from smartops.jobs import templating
+from smartops.jobs.graph import Plan
+from smartops.jobs.kinds.approval import Approval
+from smartops.jobs.step import StepBase
+from smartops.locks import Actor, acting, held
+from smartops.settings import get_settings
+from tasks.run_context import cancelled_by_person
+
+
+class JobFailed(PermanentError):
+    """A job with at least one failed step."""
+
+
+class JobRun:
+    """A run of a plan; ``history`` is what it did before it waited for a person."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        info: RunInfo,
+        *,
+        history: Sequence[Kept] = (),
+        kept: Mapping[str, Kept] | None = None,
+    ) -> None:
+        self._job = plan.job
+        self._progress = Progress(info.id)
+        self._questions = Questions(info, self._progress, history)
+        names = {
+            "params": plan.job.resolve_params(dict(info.params)),
+            "vars": plan.job.variables(get_settings().environment),
+            "run": _run_names(info),
+        }
+        self._calls = StepCalls(plan, info, names, self._progress, dict(kept or {}))
+        self._calls.may_ask = info.deployment is not None
+        self._walk = Walk(plan, self._calls.make)
+        self._undone: dict[str, StepOutcome] = {}
+
+    async def make(self, ending: Ending) -> Any:
+        """Make the run. Returns its outputs; raises JobFailed, UnknownOutcome, or what stopped it.
+
+        When it is told to stop, what can be undone is, and the steps for the end are made, before
+        it ends. A run that waits for a person holds none of the job's locks.
+        """
+        acting.set(Actor(str(self._calls.info.id), self._job.name))
+        cancelled_by = cancelled_by_person()
+        self._calls.only_known = cancelled_by is not None
+        locks = templating.render(self._job.locks, self._calls.known())
+        with stopping.cancelled_by_signal() as stop:
+            try:
+                async with held(locks, limit=None):
+                    stopped = await self._steps(ending)
+                    if cancelled_by is not None:
+                        stopped = RunCancelled(f"cancelled by {cancelled_by}")
+                    await self._clean_up(stopped)
+            except asyncio.CancelledError as cancelled:
+                stopped = cancelled  # while it waited for the job's locks: nothing was begun
+        self._tell_of_skipped()
+        error = TerminationSignal(signal.SIGTERM) if stop.told else self._error(stopped)
+        if error is None:
+            output = self._outputs()
+            self._progress.forget()
+            return output
+        self._progress.keep(Kept("", taking_up.ENDED))
+        raise error
+
+    # --- the steps, and questions -------------------------------------------------------------
+
+    async def _steps(self, ending: Ending) -> BaseException | None:
+        """Make the steps; return what stopped them, None where nothing did.
+
+        Prefect's ``Pause`` passes: the run leaves its process then.
+        """
+        limit = self._job.timeout
+        try:
+            async with asyncio.timeout(limit.total_seconds() if limit else None):
+                while True:
+                    await self._walk.steps()
+                    waiting = self._walk.waiting
+                    if not waiting or self._calls.only_known:
+                        return None
+                    if not await self._take_answers(waiting):
+                        await self._ask(waiting[0], ending)
+        except TimeoutError:
+            text = format_duration(limit) if limit else "its time"
+            return JobTimeout(f"the run was not done after {text}")
+        except asyncio.CancelledError as error:
+            return error
+
+    async def _take_answers(self, waiting: Sequence[StepBase]) -> bool:
+        """Take the answers that are there; return whether there was any."""
+        found = False
+        for step in waiting:
+            taken = False
+            if isinstance(step, Approval):
+                answer = await self._questions.answer(step, self._calls.question(step))
+                if answer is not None:
+                    self._calls.answers[step.id] = answer
+                    taken = True
+            else:
+                for name in self._doubts_of(step):
+                    decision = await self._questions.decision(name, self._calls.doubts[name][1])
+                    if decision is not None:
+                        self._calls.decide(name, decision)
+                        taken = True
+            if taken:
+                self._walk.forget(step.id)
+                found = True
+        return found
+
+    def _doubts_of(self, step: StepBase) -> list[str]:
+        return [name for name in self._calls.doubts if taking_up.step_of(name) == step.id]
+
+    async def _ask(self, step: StepBase, ending: Ending) -> None:
+        """Ask a person about a step; it raises Prefect's ``Pause``."""
+        if isinstance(step, Approval):
+            ending.message = f"step {step.id} waits for an approval"
+            await self._questions.ask_approval(step, self._calls.question(step))
+            return
+        name = self._doubts_of(step)[0]
+        ending.suspended = "needs_decision"
+        ending.message = f"step {name} needs a decision: {self._calls.doubts[name][1]}"
+        await self._questions.ask_decision(name, self._calls.doubts[name][1])
+
+    # --- the end ------------------------------------------------------------------------------
+
+    async def _clean_up(self, stopped: BaseException | None) -> None:
+        """Take back what was made, if the run has not succeeded; make the steps for the end."""
+        failed = stopped is not None or self._walk.failed
+        self._calls.failed = failed
+        limit = self._job.cleanup.total_seconds() if failed else None
+        current = asyncio.current_task()
+        if current is not None and isinstance(stopped, asyncio.CancelledError):
+            current.uncancel()
+        try:
+            async with asyncio.timeout(limit):
+                if failed:
+                    await self._calls.undo(self._undone)
+                await self._walk.ends()
+        except TimeoutError:
+            get_run_logger().error(
+                "cleaning up was not done after %s", format_duration(self._job.cleanup)
+            )
+
+    def _tell_of_skipped(self) -> None:
+        logger = get_run_logger()
+        for step_id, why in self._walk.skipped.items():
+            step = next(step for step in self._job.steps if step.id == step_id)
+            logger.warning("step %s was skipped: %s", step_id, why)
+            self._calls.skip(step, step_id, why)
+
+    def _error(self, stopped: BaseException | None) -> BaseException | None:
+        """Return the error of the run, if it has one."""
+        if isinstance(stopped, (asyncio.CancelledError, RunCancelled)):
+            return stopped
+        outcomes = {**self._walk.outcomes, **self._undone}
+        unknown = {n: o for n, o in outcomes.items() if o.state == "unknown_outcome"}
+        failed = unknown or {n: o for n, o in outcomes.items() if o.error and is_bad(o)}
+        reasons = [f"{name}: {describe(o.error)}" for name, o in failed.items() if o.error]
+        if stopped is not None and not unknown:
+            reasons.insert(0, describe(stopped))
+        if not reasons:
+            return None
+        text = "; ".join(reasons)
+        if unknown:
+            return UnknownOutcome(f"job {self._job.name} needs a decision: {text}")
+        return JobFailed(f"job {self._job.name} failed at {text}")
+
+    def _outputs(self) -> Any:
+        if not self._job.outputs:
+            return self._calls.outputs
+        try:
+            return templating.render(self._job.outputs, self._calls.known())
+        except SmartOpsError as error:
+            raise JobFailed(f"job {self._job.name} failed at its outputs: {error}") from error
+
+
+def _run_names(info: RunInfo) -> dict[str, Any]:
+    """Return what ``{{ run.name }}`` gives."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    due_at = (run.expected_start_time if run else None) or datetime.now(UTC)
+    return {
+        "id": str(info.id),
+        "job": info.job,
+        "due_at": due_at.isoformat(),
+        "environment": get_settings().environment,
+        "rehearsal": info.rehearsal,
+    }

@@ -1,0 +1,221 @@
+"""Changes of jobs: each makes a revision that is on record, and none is lost to another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from services import deployed_jobs
+from services.deployed_jobs import DeployedJob
+from services.run_control import prefect
+from smartops import locks
+from smartops.audit.events import NO_RUN, Event
+from smartops.audit.journal import get_journal
+from smartops.audit.revisions import JobChange, changes_of, find_revision, spec_on_record
+from smartops.audit.store import Store
+from smartops.errors import BadInput
+from smartops.jobs.revision import canonical_job, revision_of
+from smartops.jobs.spec import JobSpec
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
+Action = Literal["created", "updated", "unchanged", "deleted", "rolled-back", "paused", "resumed"]
+_BY_FILE = "file "
+"""How the source of a job from a file begins."""
+
+
+class Conflict(BadInput):
+    """A job was changed by somebody else meanwhile."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A job as it is to be."""
+
+    spec: JobSpec
+    source: str
+    base: str | None = None
+    """The revision that it was made from, where that is known."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of a job."""
+
+    job: str
+    action: Action
+    revision: str | None
+    before: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return asdict(self)
+
+
+def plan_changes(
+    wanted: Iterable[Wanted],
+    deployed: Mapping[str, DeployedJob],
+    last_known: Mapping[str, str | None],
+    *,
+    prunable: Collection[str] = (),
+    force: bool = False,
+) -> list[Change]:
+    """Return what has to be changed, by name. Pure.
+
+    ``last_known`` has the revision that our own last change of a job gave it. Raises Conflict when
+    a job is not what it was then, or not what ``base`` says, unless ``force`` is given.
+    """
+    changes: dict[str, Change] = {}
+    for want in wanted:
+        name = want.spec.name
+        if name in changes:
+            raise BadInput(f"two files hold a job {name!r}")
+        now = deployed[name].revision if name in deployed else None
+        new = revision_of(want.spec)
+        if now not in {None, new} and not force:
+            _check(name, now or "", want.base, last_known.get(name))
+        action: Action = "created" if now is None else "unchanged" if now == new else "updated"
+        changes[name] = Change(name, action, new, now)
+    for name in sorted(set(prunable) - set(changes)):
+        if name in deployed:
+            changes[name] = Change(name, "deleted", None, deployed[name].revision)
+    return list(changes.values())
+
+
+def _check(name: str, now: str, base: str | None, last_known: str | None) -> None:
+    hint = (
+        f"Look at `smartops job diff {name}`, take it over with `smartops job export {name}`, or "
+        "give --force."
+    )
+    if base is not None and base != now:
+        raise Conflict(
+            f"job {name} is at revision {now[:12]} by now, and the file began from {base[:12]}",
+            hint=hint,
+        )
+    if base is None and last_known is not None and last_known != now:
+        raise Conflict(
+            f"job {name} was changed outside of `smartops job apply`: it was {last_known[:12]}, "
+            f"and is {now[:12]}",
+            hint=hint,
+        )
+
+
+async def apply(
+    store: Store,
+    wanted: list[Wanted],
+    person: str,
+    *,
+    prune: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+) -> list[Change]:
+    """Make jobs as they are wanted; return what was changed. Raises Conflict, PrefectUnavailable.
+
+    ``prune`` deletes jobs that came from files and are not wanted any more. All is planned before
+    anything is changed.
+    """
+    history = changes_of(store, limit=100_000)
+    prunable = _from_files(history) if prune else set()
+    specs = {want.spec.name: want for want in wanted}
+    async with prefect() as client:
+        deployed = await deployed_jobs.deployed_jobs(client)
+        known = _last_known(history)
+        changes = plan_changes(wanted, deployed, known, prunable=prunable, force=force)
+        if dry_run:
+            return changes
+        for change in changes:
+            async with locks.exclusive(f"job {change.job}"):
+                await _make(client, change, specs.get(change.job), person)
+    return changes
+
+
+async def _make(client: PrefectClient, change: Change, want: Wanted | None, person: str) -> None:
+    """Make one change, unless somebody else has changed the job since it was planned."""
+    if change.action == "unchanged":
+        return
+    now = (await deployed_jobs.deployed_jobs(client)).get(change.job)
+    if (now.revision if now else None) != change.before:
+        raise Conflict(f"job {change.job} was changed by somebody else just now", hint="Try again.")
+    if want is not None:
+        await deployed_jobs.deploy(client, want.spec)
+        record(change, person, want.source, want.spec)
+    elif now is not None:
+        await deployed_jobs.delete(client, now)
+        record(change, person, "file removed")
+
+
+def _last_known(history: Iterable[JobChange]) -> dict[str, str | None]:
+    """Return the revision that our last change gave each job; None where it was deleted."""
+    known: dict[str, str | None] = {}
+    for change in history:  # the newest first
+        if change.action not in {"paused", "resumed"}:
+            known.setdefault(change.job, change.revision)
+    return known
+
+
+def _from_files(history: Iterable[JobChange]) -> set[str]:
+    """Return the jobs whose last change came from a file."""
+    source: dict[str, str] = {}
+    for change in history:
+        if change.action not in {"paused", "resumed"}:
+            source.setdefault(change.job, change.source)
+    return {job for job, text in source.items() if text.startswith(_BY_FILE)}
+
+
+def record(change: Change, person: str, source: str, spec: JobSpec | None = None) -> None:
+    """Put a change on record, with the revision that it makes."""
+    events: list[Event] = []
+    if spec is not None:
+        body = {
+            "revision": change.revision,
+            "job": spec.name,
+            "spec": canonical_job(spec),
+            "author": person,
+            "source": source,
+        }
+        events.append(Event("revision", NO_RUN, body))
+    events.append(
+        Event("job.changed", NO_RUN, {**asdict(change), "person": person, "source": source})
+    )
+    get_journal().append(*events)
+
+
+async def rollback(store: Store, name: str, revision: str, person: str) -> Change:
+    """Give a job an earlier revision again, byte for byte. Raises BadInput."""
+    whole = find_revision(store, name, revision)
+    spec = spec_on_record(store, whole)
+    if spec is None:
+        raise BadInput(f"revision {whole[:12]} is not on record as it was: a secret stood in it")
+    async with prefect() as client, locks.exclusive(f"job {name}"):
+        now = (await deployed_jobs.deployed_jobs(client)).get(name)
+        before = now.revision if now else None
+        if before == whole:
+            return Change(name, "unchanged", whole, before)
+        await deployed_jobs.deploy(client, spec)
+        change = Change(name, "rolled-back", whole, before)
+        record(change, person, "cli", spec)
+        return change
+
+
+async def set_paused(name: str, person: str, *, paused: bool) -> Change:
+    """Pause a job's schedules, or let them go on. Raises BadInput."""
+    async with prefect() as client:
+        job = await deployed_jobs.deployed_job(client, name)
+        if job.paused == paused:
+            return Change(name, "unchanged", job.revision, job.revision)
+        await deployed_jobs.set_paused(client, job, paused=paused)
+        change = Change(name, "paused" if paused else "resumed", job.revision, job.revision)
+        record(change, person, "cli")
+        return change
+
+
+async def delete(name: str, person: str) -> Change:
+    """Delete a job. What is on record of it stays. Raises BadInput."""
+    async with prefect() as client, locks.exclusive(f"job {name}"):
+        job = await deployed_jobs.deployed_job(client, name)
+        await deployed_jobs.delete(client, job)
+        change = Change(name, "deleted", None, job.revision)
+        record(change, person, "cli")
+        return change

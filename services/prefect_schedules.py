@@ -1,0 +1,54 @@
+"""Schedules of jobs as Prefect has them, and when they fire, as Prefect's own scheduler says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from prefect.client.schemas.schedules import (
+    SCHEDULE_TYPES,
+    CronSchedule,
+    IntervalSchedule,
+    RRuleSchedule,
+)
+from pydantic import TypeAdapter
+
+from smartops.errors import BadInput
+from smartops.jobs.scheduling import Schedule
+
+_PAGE = 1000
+_MOST = 50_000
+
+
+def as_prefect(schedule: Schedule) -> SCHEDULE_TYPES:
+    """Return a schedule as Prefect's own. Raises BadInput for one that Prefect does not take."""
+    try:
+        if schedule.cron is not None:
+            return CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
+        if schedule.rrule is not None:
+            return RRuleSchedule(rrule=schedule.rrule, timezone=schedule.timezone)
+        zone = ZoneInfo(schedule.timezone)
+        anchor: Any = schedule.start or datetime(2020, 1, 1, tzinfo=zone)
+        every: Any = schedule.every
+        return IntervalSchedule(interval=every, anchor_date=anchor, timezone=schedule.timezone)
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        raise BadInput(f"the schedule cannot be used: {text}") from error
+
+
+async def fires(schedule: Any, begin: datetime, end: datetime) -> list[datetime]:
+    """Return the times of a schedule of Prefect's in a window, both ends included."""
+    from prefect.server.schemas.schedules import (  # noqa: PLC0415 - the server's
+        SCHEDULE_TYPES as SERVER_TYPES,
+    )
+
+    own: Any = TypeAdapter(SERVER_TYPES).validate_python(schedule.model_dump())
+    found: list[datetime] = []
+    while len(found) < _MOST:
+        page = [date for date in await own.get_dates(n=_PAGE, start=begin, end=end) if date <= end]
+        found += page
+        if len(page) < _PAGE:
+            break
+        begin = page[-1] + timedelta(microseconds=1)
+    return [moment.astimezone(UTC) for moment in found]

@@ -1,0 +1,218 @@
+"""What a person does with a run: answer it, decide on it, cancel it, take it up again."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Cancelling, Scheduled
+
+from flows import asking
+from flows.taking_up import Resume, load_earlier, step_of
+from reports.runs import RunDetail
+from smartops.audit.events import Event
+from smartops.audit.history import doubtful_steps
+from smartops.audit.journal import get_journal
+from smartops.audit.revisions import spec_on_record
+from smartops.audit.store import Store
+from smartops.errors import BadInput, PrefectUnavailable
+from smartops.jobs.answers import Answer, Decision, check_answer
+from smartops.jobs.kinds.approval import Approval
+from smartops.jobs.spec import JobSpec
+from tasks.run_context import CANCELLED_BY, REQUESTED_BY
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+TEMPLATE = "run-job/run-job"
+
+
+@asynccontextmanager
+async def prefect() -> AsyncIterator[PrefectClient]:
+    """Give a client of Prefect's API. Raises PrefectUnavailable; BadInput for what it refuses."""
+    try:
+        async with get_client() as client:
+            yield client
+    except PrefectHTTPStatusError as error:
+        raise BadInput(f"Prefect refused it: {error.response.text[:300]}") from error
+    except httpx.TransportError as error:
+        raise PrefectUnavailable(
+            f"Prefect's API does not answer ({type(error).__name__})",
+            hint="Check PREFECT_API_URL, or start everything with `smartops up --detach`.",
+        ) from error
+
+
+async def _read(client: PrefectClient, run_id: UUID) -> FlowRun:
+    try:
+        return await client.read_flow_run(run_id)
+    except ObjectNotFound:
+        raise BadInput(f"Prefect knows no run {run_id} any more") from None
+
+
+# --- answers ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OpenQuestion:
+    """What a run waits for: an approval where ``approval`` is given, else a decision."""
+
+    step: str
+    text: str
+    approval: Approval | None
+
+
+def open_question(store: Store, detail: RunDetail) -> OpenQuestion | None:
+    """Return what a run waits for, None where it waits for nobody. Raises StoreUnavailable."""
+    run = detail.run
+    if run.ended_at is not None or run.state not in {"suspended", "needs_decision"}:
+        return None
+    if run.state == "needs_decision":
+        doubtful = doubtful_steps(store, run.run_id)
+        return OpenQuestion(doubtful[0].step, doubtful[0].error, None) if doubtful else None
+    asked = [a for a in detail.approvals if a.state in {"asked", "granted", "denied", "expired"}]
+    waiting = asked[-1] if asked and asked[-1].state == "asked" else None
+    spec = spec_on_record(store, run.revision) if run.revision else None
+    if waiting is None or spec is None:
+        return None
+    step = next((s for s in spec.steps if s.id == waiting.step), None)
+    return OpenQuestion(step.id, waiting.subject, step) if isinstance(step, Approval) else None
+
+
+async def answer_approval(store: Store, detail: RunDetail, answer: Answer) -> str:
+    """Answer the approval that a run waits for; return the step's id.
+
+    Raises BadInput when it waits for none, or when the answer does not count: nothing is changed.
+    """
+    question = open_question(store, detail)
+    if question is None or question.approval is None:
+        raise BadInput(f"run {detail.run.run_id} waits for no approval: it is {detail.run.state}")
+    checked = check_answer(question.approval, answer, detail.run.requested_by)
+    await _send(detail.run.run_id, asking.response_to(checked))
+    return question.step
+
+
+async def decide(store: Store, detail: RunDetail, step: str, decision: Decision) -> str:
+    """Say what became of an effect in doubt; return what happens now, in words.
+
+    A run that waits goes on. For one that has ended it is put on record, for taking it up again.
+    """
+    doubtful = {kept.step for kept in doubtful_steps(store, detail.run.run_id)}
+    if step not in doubtful:
+        known = ", ".join(sorted(doubtful)) or "none"
+        raise BadInput(
+            f"step {step!r} of run {detail.run.run_id} is not in doubt (in doubt: {known})"
+        )
+    question = open_question(store, detail)
+    if question is not None:
+        if question.step != step:
+            raise BadInput(f"the run waits for a decision on step {question.step} first")
+        await _send(detail.run.run_id, vars(decision))
+        return "the run goes on"
+    body = {"step": step, **vars(decision)}
+    get_journal().append(Event("decision", detail.run.run_id, body))
+    return f"take the run up with `smartops run resume {str(detail.run.run_id)[:8]}`"
+
+
+async def _send(run_id: UUID, response: Mapping[str, Any]) -> None:
+    """Send a filled-in form to a run that waits for it."""
+    async with prefect() as client:
+        run = await _read(client, run_id)
+        if run.state is None or not run.state.is_paused():
+            name = run.state.name if run.state else "unknown"
+            raise BadInput(f"run {run_id} does not wait for an answer: in Prefect it is {name}")
+        sent = await client.resume_flow_run(run_id, run_input=dict(response))
+        if sent.status is not SetStateStatus.ACCEPT:
+            reason = getattr(sent.details, "reason", None) or "no reason given"
+            raise BadInput(f"Prefect does not take the answer: {reason}")
+
+
+# --- cancelling and taking up -----------------------------------------------------------------
+
+
+async def cancel(detail: RunDetail, person: str) -> str:
+    """Cancel a run: what can be undone is. Returns what happens now, in words."""
+    run_id = detail.run.run_id
+    if detail.run.ended_at is not None:
+        raise BadInput(f"run {run_id} has ended: it is {detail.run.state}")
+    async with prefect() as client:
+        run = await _read(client, run_id)
+        state = run.state
+        if state is None or state.is_final():
+            name = state.name.lower() if state and state.name else "gone"
+            raise BadInput(f"run {run_id} has ended: it is {name}")
+        await client.update_flow_run_labels(run_id, {CANCELLED_BY: person})
+        if state.is_paused() and state.state_details.pause_reschedule:
+            # It has no process now: one is started that takes back what was made.
+            message = f"cancelled by {person}"
+            await client.set_flow_run_state(run_id, Scheduled(message=message), force=True)
+            return "it waited for a person; it takes back what can be undone, and ends"
+        await client.set_flow_run_state(run_id, Cancelling(message=f"cancelled by {person}"))
+        return "it ends what is under way, and takes back what can be undone"
+
+
+async def resume(
+    store: Store, detail: RunDetail, from_step: str | None, params: Mapping[str, Any]
+) -> UUID:
+    """Take up a run that has ended, in a new run of the same revision; return its id.
+
+    Raises BadInput when a step is in doubt, or there is nothing to take up.
+    """
+    run = detail.run
+    earlier = load_earlier(run.run_id)
+    spec = spec_on_record(store, run.revision) if run.revision else None
+    if spec is None:
+        raise BadInput(f"the revision of run {run.run_id} is not on record as it was")
+    if earlier.state == "completed" and from_step is None:
+        raise BadInput(
+            f"run {run.run_id} has succeeded", hint="Name the step to begin from: --from STEP."
+        )
+    _check_steps(spec, from_step, earlier.history, earlier.decided, run.run_id)
+    given = {**run.params, **params}
+    spec.resolve_params(dict(given))
+    async with prefect() as client:
+        deployment = run.deployment and await _exists(client, UUID(run.deployment))
+        if not deployment:
+            deployment = (await client.read_deployment_by_name(TEMPLATE)).id
+        wanted = Resume(run=run.run_id, from_step=from_step)
+        started = await client.create_flow_run_from_deployment(
+            deployment,
+            parameters={
+                "job": spec.document(),
+                "params": given,
+                "resume": wanted.model_dump(mode="json"),
+            },
+            labels={REQUESTED_BY: getpass.getuser()},
+        )
+        return started.id
+
+
+async def _exists(client: PrefectClient, deployment: UUID) -> UUID | None:
+    try:
+        return (await client.read_deployment(deployment)).id
+    except ObjectNotFound:
+        return None
+
+
+def _check_steps(
+    spec: JobSpec, from_step: str | None, history: Any, decided: Mapping[str, Any], run_id: UUID
+) -> None:
+    ids = [step.id for step in spec.steps]
+    if from_step is not None and from_step not in ids:
+        raise BadInput(f"job {spec.name} has no step {from_step!r}; it has: {', '.join(ids)}")
+    last = {kept.step: kept for kept in history}
+    for name, kept in last.items():
+        if kept.state == "unknown_outcome" and name not in decided and step_of(name) in ids:
+            raise BadInput(
+                f"what step {name} did is not known: {kept.error or 'it was broken off'}",
+                hint=f"Look, and say what happened: `smartops run decide {str(run_id)[:8]} {name} "
+                "done|not-done|retry`.",
+            )

@@ -1,0 +1,93 @@
+"""What a run has achieved so far, kept whole on its machine, so that it can be taken up again.
+
+The record in the audit store is masked and cut; what a later step computes with must not be. A file
+for each run, for its owner's eyes only, is written as steps end and deleted when the run succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from smartops.settings import get_settings
+
+_SUFFIX = ".jsonl"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How a step, or one item of it, or a question to a person, ended."""
+
+    step: str
+    """As on record: ``read``, ``read[2]``, ``undo_write``."""
+    state: str
+    output: Any = None
+    error: str = ""
+    item: Any = None
+    """For a step with a list: the value that it was made for."""
+    at: float = 0.0
+    """Seconds since 1970."""
+
+
+class Progress:
+    """The file of one run."""
+
+    def __init__(self, run_id: UUID) -> None:
+        self._path = _path(run_id)
+
+    def keep(self, kept: Kept) -> None:
+        """Add to the file. Lost with the machine's power at worst: then the record has to do."""
+        # A blank line first: what is added after a torn line must not join it.
+        line = "\n" + json.dumps({**asdict(kept), "at": time.time()}, default=str) + "\n"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        file = os.open(self._path, flags, 0o600)
+        try:
+            os.write(file, line.encode("utf-8", "backslashreplace"))
+        finally:
+            os.close(file)
+
+    def forget(self) -> None:
+        """Delete the file: the run has succeeded."""
+        self._path.unlink(missing_ok=True)
+
+    def load(self) -> list[Kept]:
+        """Return what was kept, the oldest first; nothing where there is no file."""
+        try:
+            lines = self._path.read_text("utf-8").split("\n")
+        except FileNotFoundError:
+            return []
+        return list(_parsed(lines))
+
+
+def _parsed(lines: list[str]) -> Iterator[Kept]:
+    for line in lines:
+        try:
+            yield Kept(**json.loads(line))
+        except (ValueError, TypeError):
+            continue  # the torn last line of a process that was killed while it wrote
+
+
+def _path(run_id: UUID) -> Path:
+    return get_settings().progress_dir / f"{run_id}{_SUFFIX}"
+
+
+def clear_old(folder: Path, age: timedelta) -> int:
+    """Delete the files of runs that nobody has taken up for long; return how many."""
+    limit = time.time() - age.total_seconds()
+    gone = 0
+    for path in folder.glob(f"*{_SUFFIX}") if folder.is_dir() else ():
+        try:
+            if path.stat().st_mtime < limit:
+                path.unlink()
+                gone += 1
+        except FileNotFoundError:
+            continue
+    return gone

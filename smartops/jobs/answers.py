@@ -1,0 +1,74 @@
+"""What a person is asked while a run waits, and whether an answer counts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from smartops.errors import BadInput
+from smartops.jobs.kinds.approval import Approval
+
+Verdict = Literal["done", "not-done", "retry"]
+VERDICTS: tuple[Verdict, ...] = ("done", "not-done", "retry")
+NOBODY = "nobody"
+"""The person who is on record where the time was over."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A person's answer to an approval."""
+
+    granted: bool
+    person: str
+    comment: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person found out about an effect in doubt."""
+
+    verdict: Verdict
+    person: str
+    comment: str = ""
+
+
+def check_answer(step: Approval, answer: Answer, requested_by: str | None) -> Answer:
+    """Return the answer with the form's values complete; raise BadInput if it does not count."""
+    if not answer.person.strip():
+        raise BadInput("an answer needs the name of the person who gives it")
+    if step.approvers and answer.person not in step.approvers:
+        raise BadInput(
+            f"{answer.person} may not answer this; it is up to {', '.join(step.approvers)}"
+        )
+    if not step.requester_may_approve and answer.person == requested_by:
+        raise BadInput(f"{answer.person} has started this run and may not approve it too")
+    if not answer.granted:
+        return answer
+    return Answer(True, answer.person, answer.comment, _values(step, answer.values))
+
+
+def _values(step: Approval, given: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := sorted(set(given) - set(step.form)):
+        known = ", ".join(step.form) or "none"
+        raise BadInput(f"the form has no field {unknown[0]!r} (it has: {known})")
+    values: dict[str, Any] = {}
+    for name, param in step.form.items():
+        value = given.get(name, param.default)
+        if value is None:
+            raise BadInput(f"the form needs a value for {name!r}")
+        try:
+            values[name] = param.check(name, value)
+        except ValueError as error:
+            raise BadInput(f"form: {error}") from None
+    return values
+
+
+def answer_of_nobody(step: Approval, asked_at: datetime, now: datetime) -> Answer | None:
+    """Return what counts as the answer when the time is over; None as long as it is not."""
+    if step.within is None or now < asked_at + step.within:
+        return None
+    values = _values(step, {}) if step.if_nobody == "grant" else {}
+    return Answer(step.if_nobody == "grant", NOBODY, "nobody answered in time", values)

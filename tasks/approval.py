@@ -1,0 +1,29 @@
+"""Steps that ask a person."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+from smartops.errors import ApprovalDenied
+from smartops.jobs.answers import Answer
+from smartops.vocabulary import Effect
+from tasks.step import step
+
+given_answer: ContextVar[Answer | None] = ContextVar("smartops_answer", default=None)
+"""The answer to the question that the step which runs here has asked."""
+
+
+@step(effect=Effect.READ, kind="approval")
+async def approval(**asked: Any) -> dict[str, Any]:  # noqa: ARG001 - they stand on record
+    """Take the answer that was given; the run has waited for it before this is called.
+
+    Returns ``person``, ``comment`` and ``values``. Raises ApprovalDenied.
+    """
+    answer = given_answer.get()
+    if answer is None:
+        raise RuntimeError("an approval is a step of a job, not of a Python flow")
+    if not answer.granted:
+        comment = f": {answer.comment}" if answer.comment else ""
+        raise ApprovalDenied(f"{answer.person} said no{comment}")
+    return {"person": answer.person, "comment": answer.comment, "values": dict(answer.values)}

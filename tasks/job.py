@@ -1,0 +1,134 @@
+"""Steps that run other jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Cancelling
+
+from smartops.audit import recording
+from smartops.errors import BadInput, ChildRunFailed, PrefectUnavailable
+from smartops.vocabulary import Effect
+from tasks.run_context import DEPTH, PARENT, REQUESTED_BY
+from tasks.step import current_record, step
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import FlowRun, State
+
+FLOW = "run-job"
+OUTPUTS_KEY = "smartops-outputs"
+"""Where the run of a child leaves its outputs in Prefect, for its parent."""
+DEEPEST = 10
+_SHORTEST_POLL_S, _LONGEST_POLL_S = 0.2, 2.0
+_TIME_TO_CANCEL_S = 20.0
+
+
+@step(effect=Effect.UNSAFE, kind="job")
+async def run_child(job: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Start a run of a deployed job and wait for its end, however long people in it take.
+
+    Returns ``run_id``, ``job``, ``state`` and ``outputs``. Raises BadInput, ChildRunFailed. When
+    this is broken off, the child is cancelled.
+    """
+    record = current_record()
+    record.touched = False
+    depth = _depth() + 1
+    if depth > DEEPEST:
+        raise BadInput(f"jobs run jobs {DEEPEST} deep here; does {job} run itself?")
+    try:
+        async with get_client() as client:
+            record.touched = True
+            child = await _start(client, job, dict(params or {}), depth)
+            try:
+                state = await _end_of(client, child.id)
+            except asyncio.CancelledError:
+                await asyncio.shield(_cancel(client, child.id))
+                raise
+            outputs = await _outputs(client, child.id) if state.is_completed() else {}
+    except httpx.TransportError as error:
+        raise PrefectUnavailable(
+            f"Prefect's API does not answer ({type(error).__name__})"
+        ) from error
+    if not state.is_completed():
+        word = (state.name or state.type.value).lower()
+        raise ChildRunFailed(
+            f"run {child.id} of {job} ended as {word}: {state.message or 'no reason given'}",
+            hint=f"See `smartops run show {str(child.id)[:8]}`.",
+        )
+    return {"run_id": str(child.id), "job": job, "state": "completed", "outputs": outputs}
+
+
+def _depth() -> int:
+    context = FlowRunContext.get()
+    labels = context.flow_run.labels if context and context.flow_run else {}
+    return int(labels.get(DEPTH, 0))
+
+
+async def _start(client: PrefectClient, job: str, params: dict[str, Any], depth: int) -> FlowRun:
+    """Start the child's run: one for each attempt of this step, however often it is asked for."""
+    try:
+        deployment = await client.read_deployment_by_name(f"{FLOW}/{job}")
+    except ObjectNotFound:
+        raise BadInput(f"no job {job!r} is deployed") from None
+    context, info = TaskRunContext.get(), recording.current_run()
+    if context is None or info is None:
+        raise RuntimeError("a step runs as a Prefect task")
+    labels: dict[str, Any] = {PARENT: str(info.id), DEPTH: depth}
+    if info.requested_by:
+        labels[REQUESTED_BY] = info.requested_by
+    return await client.create_flow_run_from_deployment(
+        deployment.id,
+        parameters={**deployment.parameters, "params": params},
+        parent_task_run_id=context.task_run.id,
+        idempotency_key=f"{context.task_run.id}-{context.task_run.run_count}",
+        labels=labels,
+    )
+
+
+async def _end_of(client: PrefectClient, run_id: UUID) -> State[Any]:
+    pause_s = _SHORTEST_POLL_S
+    while True:
+        run = await client.read_flow_run(run_id)
+        if run.state is not None and run.state.is_final():
+            return run.state
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 1.2, _LONGEST_POLL_S)
+
+
+async def _cancel(client: PrefectClient, run_id: UUID) -> None:
+    """Cancel the child, and give it time to end in order."""
+    await client.set_flow_run_state(run_id, Cancelling())
+    try:
+        async with asyncio.timeout(_TIME_TO_CANCEL_S):
+            await _end_of(client, run_id)
+    except TimeoutError:
+        return  # the reconciler looks after it
+
+
+async def _outputs(client: PrefectClient, run_id: UUID) -> Any:
+    try:
+        return json.loads(await client.read_flow_run_input(run_id, OUTPUTS_KEY))
+    except ObjectNotFound:
+        return {}
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code == HTTPStatus.NOT_FOUND:
+            return {}
+        raise
+
+
+async def leave_outputs(run_id: UUID, outputs: Any) -> None:
+    """Leave a run's outputs in Prefect, for the run whose step started it."""
+    async with get_client() as client:
+        await client.create_flow_run_input(
+            flow_run_id=run_id, key=OUTPUTS_KEY, value=json.dumps(outputs)
+        )

@@ -1,0 +1,115 @@
+"""Steps that call functions of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger
+
+from smartops import errors
+from smartops.errors import BadInput, FunctionFailed, SmartOpsError
+from smartops.settings import get_settings
+from smartops.vocabulary import Effect
+from tasks.step import current_record, step
+
+_LONGEST_LINE = 2000
+
+
+@step(effect=Effect.UNSAFE, kind="python.call")
+async def call_function(function: str, args: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Call a function in a process of its own, which ends with this step whatever it does.
+
+    Returns its ``value``. Raises BadInput; the error of our own tree that it raised;
+    FunctionFailed for any other.
+    """
+    check_allowed(function)
+    record = current_record()
+    record.touched = False
+    with tempfile.TemporaryDirectory(prefix="smartops-call-") as folder:
+        place = Path(folder) / "result.json"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "smartops.jobs.python_child",
+            str(place),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        record.touched = True
+        asked = json.dumps({"function": function, "args": dict(args or {})})
+        talk = asyncio.create_task(_talk(process, asked))
+        try:
+            status = await process.wait()
+        finally:
+            _end(process)
+            await asyncio.shield(process.wait())
+            await asyncio.shield(talk)
+        return {"value": _result(function, place, status)}
+
+
+def check_allowed(function: str) -> None:
+    """Raise BadInput for a function of a package that the settings do not allow."""
+    package = function.partition(":")[0].partition(".")[0]
+    allowed = get_settings().allowed_packages
+    if package not in allowed:
+        known = ", ".join(allowed) or "none"
+        raise BadInput(
+            f"functions of package {package!r} may not be called (allowed: {known})",
+            hint="Name it in SMARTOPS_PYTHON_PACKAGES on the worker.",
+        )
+
+
+async def _talk(process: asyncio.subprocess.Process, asked: str) -> None:
+    """Tell the process what to call, and log what it prints."""
+    assert process.stdin is not None  # noqa: S101 - for the type checker
+    assert process.stdout is not None  # noqa: S101
+    process.stdin.write(asked.encode())
+    with suppress(BrokenPipeError, ConnectionResetError):
+        await process.stdin.drain()
+        process.stdin.close()
+    logger = get_run_logger()
+    while line := await _line(process.stdout):
+        logger.info("%s", line.decode("utf-8", "replace").rstrip()[:_LONGEST_LINE])
+
+
+async def _line(stream: asyncio.StreamReader) -> bytes:
+    try:
+        return await stream.readline()
+    except ValueError:
+        return b"(a line that is too long for the log)\n"
+
+
+def _end(process: asyncio.subprocess.Process) -> None:
+    """End the process with all that it has started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _result(function: str, place: Path, status: int) -> Any:
+    try:
+        answer = json.loads(place.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise FunctionFailed(f"{function} ended its process (exit status {status})") from None
+    if "error" not in answer:
+        return answer["value"]
+    raise _error(function, answer)
+
+
+def _error(function: str, answer: Mapping[str, Any]) -> SmartOpsError:
+    """Return the error that the function raised, where it is one of ours."""
+    for name in answer.get("mro", [answer["class"]]):
+        found = getattr(errors, name, None)
+        if isinstance(found, type) and issubclass(found, SmartOpsError):
+            return found(f"{function}: {answer['error']}")
+    return FunctionFailed(f"{function} raised {answer['class']}: {answer['error']}")

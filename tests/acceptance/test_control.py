@@ -1,0 +1,348 @@
+"""What people do with runs and jobs: answer, decide, cancel, take up, change, roll back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.stack import Stack
+from tests.acceptance.conftest import Cli, PlantControl
+from tests.acceptance.test_language import fail, post
+from tests.acceptance.test_reconciler import run_process
+from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
+
+pytestmark = [pytest.mark.stack, PREFECT_LEAVES_SOCKETS]
+Start = Callable[..., str]
+Shown = dict[str, Any]
+
+
+@pytest.fixture
+def start(quick: Cli, tmp_path: Path) -> Start:
+    """Start a job by its text; return the run's id."""
+
+    def call(text: str, *options: str) -> str:
+        (tmp_path / "job.yaml").write_text(text)
+        done = quick("job", "run", "job.yaml", "--json", *options)
+        assert done.returncode == 0, done.stderr
+        return str(json.loads(done.stdout)["run_id"])
+
+    return call
+
+
+def show(quick: Cli, run_id: str) -> Shown:
+    done = quick("run", "show", run_id, "--json")
+    found: Shown = json.loads(done.stdout) if done.returncode == 0 else {"state": "", "steps": []}
+    return found
+
+
+def until(quick: Cli, run_id: str, *states: str, ended: bool = False) -> Shown:
+    """Return the record of a run once it is in one of these states."""
+
+    def there() -> Any:
+        found = show(quick, run_id)
+        over = not ended or found.get("ended_at")
+        return found if found["state"] in states and over else None
+
+    found: Any = wait_for(there, f"run {run_id} to be {states}", 120)
+    return dict(found)
+
+
+def states(found: Shown) -> dict[str, str]:
+    return {step["id"]: step["state"] for step in found["steps"]}
+
+
+def under_way(quick: Cli, run_id: str, step: str) -> None:
+    wait_for(lambda: states(show(quick, run_id)).get(step) == "running", f"step {step}", 60)
+
+
+def texts(plant: PlantControl, start: int = 0) -> list[str]:
+    return [entry["text"] for entry in plant.log("shift-log.post")[start:]]
+
+
+ASKS = """
+name: asks-first
+params: {n: {type: integer, default: 3}}
+outputs: {speed: "{{ steps.ask.values.speed }}"}
+steps:
+  - {id: before, kind: wait, duration: 1ms}
+  - id: ask
+    kind: approval
+    needs: [before]
+    text: "Speed for {{ params.n }} pallets?"
+    approvers: [ann, bob]
+    requester_may_approve: false
+    form: {speed: {type: integer, minimum: 60, maximum: 120, default: 90}}
+"""
+
+
+def test_an_approval(quick: Cli, start: Start, plant_control: PlantControl, stack: Stack) -> None:
+    """The run waits without a process; who may not answer cannot; the answer is on record."""
+    done = len(plant_control.log("shift-log.post"))
+    run_id = start(ASKS + post("note", "at {{ steps.ask.values.speed }}"))
+    until(quick, run_id, "suspended")
+    wait_for(lambda: run_process(stack.settings.home, UUID(run_id)) is None, "no process")
+    waiting = json.loads(quick("approve", "list", "--json").stdout)
+    assert [w["text"] for w in waiting if w["run_id"] == run_id] == [
+        "Speed for 3 pallets?\n\nMay answer: ann, bob."
+    ]
+    assert "waits for an approval of step ask" in quick("run", "explain", run_id).stdout
+
+    def answer(person: str, *arguments: str) -> tuple[int, str]:
+        said = quick("approve", *arguments, env={"LOGNAME": person})
+        return said.returncode, said.stderr
+
+    code, said = answer("eve", "grant", run_id)
+    assert (code, "may not answer" in said) == (2, True)
+    code, said = answer("ann", "grant", run_id, "-p", "speed=500")
+    assert (code, "above 120" in said) == (2, True)
+    code, said = answer("ann", "grant", run_id, "-p", "speed=75", "-m", "as ordered")
+    assert code == 0, said
+    found = until(quick, run_id, "completed", "failed", ended=True)
+    assert found["state"] == "completed", found["message"]
+    assert found["output"] == {"speed": 75}
+    assert [(a["state"], a["person"], a["comment"]) for a in found["approvals"]] == [
+        ("asked", "", ""),
+        ("granted", "ann", "as ordered"),
+    ]
+    assert texts(plant_control, done) == ["at 75"]
+    assert [step["attempts"] for step in found["steps"]] == [1, 1, 1], "nothing was made twice"
+    code, said = answer("ann", "deny", run_id)
+    assert (code, "waits for no approval" in said) == (2, True)
+
+
+def test_the_requester_may_not_approve(quick: Cli, tmp_path: Path) -> None:
+    """Two pairs of eyes, when the job says so; and a no fails the step."""
+    (tmp_path / "job.yaml").write_text(ASKS)
+    began = quick("job", "run", "job.yaml", "--json", env={"LOGNAME": "ann"})
+    run_id = json.loads(began.stdout)["run_id"]
+    until(quick, run_id, "suspended")
+    said = quick("approve", "grant", run_id, env={"LOGNAME": "ann"})
+    assert (said.returncode, "may not approve it too" in said.stderr) == (2, True)
+    assert quick("approve", "deny", run_id, "-m", "no", env={"LOGNAME": "bob"}).returncode == 0
+    found = until(quick, run_id, "failed", ended=True)
+    assert "ask: bob said no: no" in found["message"]
+
+
+def test_nobody_answers(quick: Cli, start: Start) -> None:
+    """When the time is over, the job says what counts as the answer."""
+    run_id = start(
+        "name: nobody\nsteps:\n"
+        "  - {id: ask, kind: approval, text: Go on, within: 1s, if_nobody: grant}\n"
+    )
+    found = until(quick, run_id, "completed", "failed", ended=True)
+    assert found["state"] == "completed", found["message"]
+    assert [a["state"] for a in found["approvals"]] == ["asked", "expired"]
+
+
+def test_decisions(quick: Cli, start: Start, plant_control: PlantControl) -> None:
+    """An unsafe request without an answer: nothing is repeated before a person has looked."""
+    plant_control.switch_on("orders-commit-then-drop")
+    runs = {
+        verdict: start(
+            f"name: in-doubt-{verdict}\nsteps:\n"
+            + post("note", f"doubt {verdict}", ", retry: {attempts: 3, delay: 1ms}")
+            + post("after", f"after {verdict}", ", needs: [note]")
+        )
+        for verdict in ("done", "not-done", "retry")
+    }
+    for run_id in runs.values():
+        found = until(quick, run_id, "needs_decision")
+        assert found["ended_at"] is None
+        assert "waits for a decision on step note" in quick("run", "explain", run_id).stdout
+    plant_control.all_well()
+    wrong = quick("run", "decide", runs["done"], "after", "done")
+    assert (wrong.returncode, "is not in doubt" in wrong.stderr) == (2, True)
+    for verdict, run_id in runs.items():
+        told = quick("run", "decide", run_id, "note", verdict, "-m", "I looked")
+        assert told.returncode == 0, told.stderr
+    expected = {
+        "done": ("completed", 1, 1),
+        "not-done": ("failed", 1, 0),
+        "retry": ("completed", 2, 1),
+    }
+    for verdict, run_id in runs.items():
+        found = until(quick, run_id, "completed", "failed", ended=True)
+        posted = texts(plant_control)
+        counts = (posted.count(f"doubt {verdict}"), posted.count(f"after {verdict}"))
+        assert (found["state"], *counts) == expected[verdict]
+        assert [(d["step"], d["verdict"], d["comment"]) for d in found["decisions"]] == [
+            ("note", verdict, "I looked")
+        ]
+
+
+def test_a_killed_run_is_taken_up(
+    quick: Cli, start: Start, plant_control: PlantControl, stack: Stack
+) -> None:
+    """After kill -9: what was done is kept, what is in doubt is asked, the rest is made."""
+    done = len(plant_control.log("shift-log.post"))
+    run_id = start(
+        "name: taken-up\nsteps:\n"
+        + post("first", "first")
+        + "  - {id: hold, kind: wait, needs: [first], duration: 20s, effect: unsafe}\n"
+        + post("last", "last", ", needs: [hold]")
+    )
+    under_way(quick, run_id, "hold")
+    process: Any = wait_for(lambda: run_process(stack.settings.home, UUID(run_id)), "its process")
+    os.kill(process.pid, signal.SIGKILL)
+    until(quick, run_id, "crashed", ended=True)
+    refused = quick("run", "resume", run_id)
+    assert (refused.returncode, "what step hold did is not known" in refused.stderr) == (2, True)
+    assert "run resume" in quick("run", "decide", run_id, "hold", "done").stderr
+    resumed = quick("run", "resume", run_id, "--wait", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    found = json.loads(resumed.stdout)
+    assert found["resumes"] == run_id
+    assert states(found) == {"last": "completed"}
+    assert texts(plant_control, done) == ["first", "last"]
+
+
+def test_resuming_with_another_value(
+    quick: Cli, tmp_path: Path, plant_control: PlantControl
+) -> None:
+    """Only the failed step and what depends on it; from a step on, where one is named."""
+    done = len(plant_control.log("shift-log.post"))
+    (tmp_path / "job.yaml").write_text(
+        "name: again\nparams: {limit: {type: integer, default: 1}}\nsteps:\n"
+        + post("one", "one")
+        + "  - {id: check, kind: assert, needs: [one], "
+        "checks: [{left: '{{ params.limit }}', op: '>', right: 1}]}\n"
+        + post("two", "two", ", needs: [check]")
+    )
+    first = json.loads(quick("job", "run", "job.yaml", "--wait", "--json").stdout)
+    assert first["state"] == "failed"
+    resumed = quick("run", "resume", first["run_id"], "--set", "limit=2", "--wait", "--json")
+    found = json.loads(resumed.stdout)
+    assert (found["state"], list(states(found))) == ("completed", ["check", "two"])
+    assert texts(plant_control, done) == ["one", "two"]
+    nothing = quick("run", "resume", found["run_id"])
+    assert (nothing.returncode, "has succeeded" in nothing.stderr) == (2, True)
+
+
+def test_cancelling_takes_back_what_was_made(
+    quick: Cli, start: Start, plant_control: PlantControl
+) -> None:
+    """Under way or waiting for a person: undo, then the steps for the end, then cancelled."""
+    body = "{line: line-1, text: %s back, good: 1, scrap: 0}"
+    what = "kind: rest.request, service: plant-orders, method: POST, path: /shift-log"
+    steps = {
+        "under-way": "  - {id: hold, kind: wait, needs: [one], duration: 50s}\n",
+        "waits": '  - {id: hold, kind: approval, needs: [one], text: "Go on?"}\n',
+    }
+    runs = {
+        name: start(
+            f"name: cancelled-{name}\nsteps:\n"
+            + post("one", f"{name} one", f", undo: {{{what}, body: {body % name}}}")
+            + step
+            + post("end", f"{name} end", ", always: true")
+        )
+        for name, step in steps.items()
+    }
+    until(quick, runs["waits"], "suspended")
+    under_way(quick, runs["under-way"], "hold")
+    for name, run_id in runs.items():
+        assert quick("run", "cancel", run_id).returncode == 0
+        found = until(quick, run_id, "cancelled", ended=True)
+        done = [text for text in texts(plant_control) if text.startswith(name)]
+        assert done == [f"{name} one", f"{name} back", f"{name} end"], found
+        again = quick("run", "cancel", run_id)
+        assert (again.returncode, "has ended" in again.stderr) == (2, True)
+
+
+def test_a_job_as_a_step(quick: Cli, tmp_path: Path) -> None:
+    """The child is a run of its own, linked to its parent, and gives its outputs."""
+    child = (
+        "name: child\nparams: {n: {type: integer}}\noutputs: {twice: '{{ params.n * 2 }}'}\n"
+        "steps:\n"
+        "  - {id: a, kind: assert, checks: [{left: '{{ params.n }}', op: '<', right: 10}]}\n"
+    )
+    (tmp_path / "child.yaml").write_text(child)
+    assert quick("job", "apply", "child.yaml").returncode == 0
+    parent = (
+        "name: parent\noutputs: {found: '{{ steps.each.items }}'}\nsteps:\n"
+        "  - {id: each, kind: job, job: child, foreach: [1, 2], params: {n: '{{ item.value }}'}}\n"
+        "  - {id: bad, kind: job, job: child, params: {n: 99}, on_failure: continue}\n"
+        "  - {id: none, kind: job, job: no-such, on_failure: continue}\n"
+    )
+    (tmp_path / "job.yaml").write_text(parent)
+    done = quick("job", "run", "job.yaml", "--wait", "--json")
+    found = json.loads(done.stdout)
+    assert found["state"] == "completed", found["message"]
+    assert [item["outputs"] for item in found["output"]["found"]] == [{"twice": 2}, {"twice": 4}]
+    assert len(found["children"]) == 3
+    assert show(quick, found["children"][0])["parent"] == found["run_id"]
+    errors = {step["id"]: step["error_class"] for step in found["steps"]}
+    assert (errors["bad"], errors["none"]) == ("ChildRunFailed", "BadInput")
+
+
+def test_changing_jobs(quick: Cli, tmp_path: Path) -> None:
+    """Applying is idempotent, prunes, conflicts with others' changes, and can be rolled back."""
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+
+    def write(name: str, seconds: int) -> None:
+        text = f"name: {name}\nsteps: [{{id: a, kind: wait, duration: {seconds}s}}]\n"
+        (folder / f"{name}.yaml").write_text(text)
+
+    def apply(*options: str) -> dict[str, str]:
+        done = quick("job", "apply", "jobs", "--json", *options)
+        assert done.returncode == 0, done.stderr
+        return {change["job"]: change["action"] for change in json.loads(done.stdout)}
+
+    write("made-one", 1)
+    write("made-two", 1)
+    assert apply("--dry-run") == {"made-one": "created", "made-two": "created"}
+    assert apply() == {"made-one": "created", "made-two": "created"}
+    assert apply() == {"made-one": "unchanged", "made-two": "unchanged"}
+    first = json.loads(quick("job", "show", "made-one", "--json").stdout)["revision"]
+    write("made-one", 2)
+    (folder / "made-two.yaml").unlink()
+    assert "-  duration: 1s\n+  duration: 2s" in quick("job", "diff", "jobs/made-one.yaml").stdout
+    pruned = apply("--prune")
+    assert (pruned["made-one"], pruned["made-two"]) == ("updated", "deleted")
+    listed = {job["name"] for job in json.loads(quick("job", "list", "--json").stdout)}
+    assert "made-one" in listed
+    assert "made-two" not in listed
+
+    assert quick("job", "export", "made-one", "-o", "mine.yaml").returncode == 0
+    write("made-one", 3)
+    apply()
+    (tmp_path / "mine.yaml").write_text((tmp_path / "mine.yaml").read_text().replace("2s", "4s"))
+    conflict = quick("job", "apply", "mine.yaml")
+    assert (conflict.returncode, "the file began from" in conflict.stderr) == (2, True)
+    assert quick("job", "apply", "mine.yaml", "--force").returncode == 0
+
+    rolled = json.loads(quick("job", "rollback", "made-one", first[:12], "--json").stdout)
+    assert (rolled["action"], rolled["revision"]) == ("rolled-back", first)
+    shown = json.loads(quick("job", "show", "made-one", "--json").stdout)
+    assert shown["job"]["steps"] == [{"id": "a", "kind": "wait", "duration": "1s"}]
+    assert shown["revision"] == first
+    assert [c["action"] for c in shown["changes"]][::-1] == [
+        "created",
+        "updated",
+        "updated",
+        "updated",
+        "rolled-back",
+    ]
+    assert quick("job", "pause", "made-one").returncode == 0
+    assert json.loads(quick("job", "show", "made-one", "--json").stdout)["paused"] is True
+    assert quick("job", "resume", "made-one").returncode == 0
+    assert quick("job", "delete", "made-one").returncode == 0
+    gone = quick("job", "show", "made-one")
+    assert (gone.returncode, "no job 'made-one' is deployed" in gone.stderr) == (2, True)
+
+
+def test_a_failed_run_explains_itself(quick: Cli, start: Start) -> None:
+    """Why it failed, and how to go on."""
+    run_id = start("name: explained\nsteps:\n" + fail())
+    until(quick, run_id, "failed", ended=True)
+    said = quick("run", "explain", run_id).stdout
+    assert "It ended as failed" in said
+    assert "1 is not == 2" in said
+    assert f"smartops run resume {run_id[:8]}" in said

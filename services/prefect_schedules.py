@@ -38,7 +38,10 @@ def as_prefect(schedule: Schedule) -> SCHEDULE_TYPES:
 
 
 async def fires(schedule: Any, begin: datetime, end: datetime) -> list[datetime]:
-    """Return the times of a schedule of Prefect's in a window, both ends included."""
+    """Return the times of a schedule of Prefect's in a window, both ends included.
+
+    Within the hour of a clock change Prefect also gives times before the one that it is asked from.
+    """
     from prefect.server.schemas.schedules import (  # noqa: PLC0415 - the server's
         SCHEDULE_TYPES as SERVER_TYPES,
     )
@@ -46,9 +49,10 @@ async def fires(schedule: Any, begin: datetime, end: datetime) -> list[datetime]
     own: Any = TypeAdapter(SERVER_TYPES).validate_python(schedule.model_dump())
     found: list[datetime] = []
     while len(found) < _MOST:
-        page = [date for date in await own.get_dates(n=_PAGE, start=begin, end=end) if date <= end]
+        dates = await own.get_dates(n=_PAGE, start=begin, end=end)
+        page = [date for date in dates if begin <= date <= end]
         found += page
-        if len(page) < _PAGE:
+        if len(dates) < _PAGE or not page:
             break
         begin = page[-1] + timedelta(microseconds=1)
     return [moment.astimezone(UTC) for moment in found]

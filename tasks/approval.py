@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any
 
 from smartops.errors import ApprovalDenied
 from smartops.jobs.answers import Answer
+from smartops.jobs.param import Param
 from smartops.vocabulary import Effect
 from tasks.step import step
 
@@ -15,11 +18,19 @@ given_answer: ContextVar[Answer | None] = ContextVar("smartops_answer", default=
 
 
 @step(effect=Effect.READ, kind="approval")
-async def approval(**asked: Any) -> dict[str, Any]:  # noqa: ARG001 - they stand on record
+async def approval(
+    text: str,
+    approvers: Sequence[str] = (),
+    requester_may_approve: bool = True,
+    form: Mapping[str, Param] | None = None,
+    within: timedelta | None = None,
+    if_nobody: str = "deny",
+) -> dict[str, Any]:
     """Take the answer that was given; the run has waited for it before this is called.
 
     Returns ``person``, ``comment`` and ``values``. Raises ApprovalDenied.
     """
+    del text, approvers, requester_may_approve, form, within, if_nobody  # on record as its inputs
     answer = given_answer.get()
     if answer is None:
         raise RuntimeError("an approval is a step of a job, not of a Python flow")

@@ -223,18 +223,7 @@ async def _arguments(
         hint = hints.get(name)
         if isinstance(value, str) and inspect.isclass(hint) and issubclass(hint, Connection):
             bound.arguments[name] = await load_connection(hint, value)
-    return _named(signature, bound.arguments)
-
-
-def _named(signature: inspect.Signature, bound: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all arguments by name, those that go to a ``**`` of the function too."""
-    found: dict[str, Any] = {}
-    for name, value in bound.items():
-        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-            found |= value
-        else:
-            found[name] = value
-    return found
+    return dict(bound.arguments)
 
 
 def _open_record(

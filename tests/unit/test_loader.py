@@ -35,12 +35,12 @@ steps:
 """
     assert lines(text) == [
         "job.yaml:1: name: 'Line Check' does not match ^[a-z0-9][a-z0-9-]*$",
-        "job.yaml:3: steps.0.duration: is missing",
         "job.yaml:5: steps.0.durtion: there is no such field",
         "job.yaml:11: steps.1.actions.1: unknown do 'clik'; "
         "known: goto, fill, click, expect, extract, screenshot",
         "job.yaml:12: steps.2: unknown kind 'nope'; "
-        "known: rest.request, modbus.read, modbus.write, browser.run, wait, assert",
+        "known: rest.request, modbus.read, modbus.write, browser.run, wait, assert, approval, "
+        "job, python.call",
         "job.yaml:14: steps.3: kind is missing",
     ]
 

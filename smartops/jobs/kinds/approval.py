@@ -25,7 +25,7 @@ class Approval(StepBase):
         min_length=1,
         max_length=4000,
         title="Text",
-        description="What is asked, such as: Speed of {{ params.line }} to 120 bottles a minute?",
+        description="What is asked, with expressions: May {{ params.line }} run faster.",
         json_schema_extra=suggest(""),
     )
     approvers: tuple[str, ...] = Field(

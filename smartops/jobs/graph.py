@@ -169,7 +169,7 @@ def _undo(names: _Names, index: int, step: StepBase) -> Iterable[Problem]:
     assert undo is not None  # noqa: S101 - for the type checker
     if undo.id in names.steps:
         yield Problem(path, f"the id {undo.id!r} is that of a step; it names this step's undoing")
-    given = undo.model_fields_set & NOT_FOR_UNDO
+    given = undo.changed() & NOT_FOR_UNDO
     for field in sorted(given):
         yield Problem((*path, field), "has no meaning for what undoes a step")
     fields = {*undo.own_fields(), "locks"}

@@ -217,6 +217,18 @@ class StepBase(Strict):
             raise ValueError("a list is wanted, or an expression such as {{ steps.orders.items }}")
         return value
 
+    def changed(self) -> set[str]:
+        """Return the names of the fields that are not at their defaults.
+
+        The form in Prefect's UI sends every field, so that one was given means nothing.
+        """
+        fields = type(self).model_fields
+        return {
+            name
+            for name, field in fields.items()
+            if getattr(self, name) != field.get_default(call_default_factory=True)
+        }
+
     def undo_step(self) -> StepBase | None:
         """Return the step that takes this one back, None where nothing does.
 

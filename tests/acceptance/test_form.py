@@ -61,7 +61,7 @@ async def test_a_job_from_the_form_runs_and_is_on_record(page: Page, cli: Cli) -
     await page.get_by_role("button", name="Add item").first.click()
     await page.get_by_role("tab", name="Wait", exact=True).click()
     await page.get_by_label("Id", exact=True).fill("pause")
-    await page.get_by_label("Duration", exact=True).fill("10ms")
+    await page.get_by_label(re.compile(r"^Duration( \(Optional\))?$")).fill("10ms")
     await page.get_by_role("button", name="Submit").click()
 
     def ended() -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ class Approval(StepBase):
 
     @model_validator(mode="after")
     def _no_settings_without_effect(self) -> Self:
-        for name in sorted(self.model_fields_set & _NO_MEANING):
+        for name in sorted(self.changed() & _NO_MEANING):
             hint = "; `within` limits its time" if name == "timeout" else ""
             raise ValueError(f"{name} has no meaning for an approval{hint}")
         if self.within is not None and not self.within:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from smartops.durations import Duration, duration_field, format_duration
 from smartops.jobs.kinds import register
 from smartops.jobs.kinds.check import Operator, Scalar
 from smartops.jobs.step import Expression, StepBase, suggest
 from smartops.vocabulary import Strict
+
+OptionalDuration = Annotated[
+    Duration | Expression | None,
+    WithJsonSchema({"type": "string", "examples": ["500ms", "5s", "1h30m"]}),
+]
 
 
 class TagCondition(Strict):
@@ -53,7 +58,7 @@ class Wait(StepBase):
     model_config = ConfigDict(title="Wait")
 
     kind: Literal["wait"] = "wait"
-    duration: Duration | Expression | None = Field(
+    duration: OptionalDuration = Field(
         default=None,
         title="Duration",
         description="How long to wait, such as 5s.",
@@ -76,7 +81,7 @@ class Wait(StepBase):
         if isinstance(self.duration, timedelta) and self.duration >= self.timeout:
             limit = format_duration(self.timeout)
             raise ValueError(f"the time limit of {limit} would end the wait; set a longer timeout")
-        if self.duration is not None and "every" in self.model_fields_set:
+        if self.duration is not None and "every" in self.changed():
             raise ValueError("every goes with a condition")
         if not self.every:
             raise ValueError("every must be longer than 0s")

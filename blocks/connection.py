@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, ClassVar, TypeVar
 
 from prefect.blocks.core import Block
@@ -9,6 +10,7 @@ from pydantic import ConfigDict, HttpUrl, SecretStr
 
 from smartops import redact
 from smartops.errors import UnknownBlock
+from smartops.rehearsal import TWIN, rehearsing
 
 C = TypeVar("C", bound="Connection")
 
@@ -35,10 +37,18 @@ class Connection(Block):
         return self._block_document_name or type(self).__name__
 
 
+async def _load(kind: type[C], name: str) -> Any:
+    """Load a saved connection; in a rehearsal its simulated twin, where it has one."""
+    if rehearsing.get():
+        with contextlib.suppress(ValueError):
+            return await kind.aload(name + TWIN)
+    return await kind.aload(name)
+
+
 async def load_connection(kind: type[C], name: str) -> C:
     """Return the saved connection; raise UnknownBlock with what to do when there is none."""
     try:
-        loaded: Any = await kind.aload(name)
+        loaded: Any = await _load(kind, name)
     except ValueError as error:
         title = kind.get_block_type_slug()
         raise UnknownBlock(

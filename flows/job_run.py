@@ -25,8 +25,9 @@ from smartops.jobs.graph import Plan
 from smartops.jobs.kinds.approval import Approval
 from smartops.jobs.step import StepBase
 from smartops.locks import Actor, acting, held
+from smartops.rehearsal import rehearsing
 from smartops.settings import get_settings
-from tasks.run_context import cancelled_by_person
+from tasks.run_context import SLOT, cancelled_by_person
 
 
 class JobFailed(PermanentError):
@@ -63,6 +64,7 @@ class JobRun:
         When it is told to stop, what can be undone is, and the steps for the end are made, before
         it ends. A run that waits for a person holds none of the job's locks.
         """
+        rehearsing.set(self._calls.info.rehearsal)
         acting.set(Actor(str(self._calls.info.id), self._job.name))
         cancelled_by = cancelled_by_person()
         self._calls.only_known = cancelled_by is not None
@@ -201,10 +203,11 @@ def _run_names(info: RunInfo) -> dict[str, Any]:
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     due_at = (run.expected_start_time if run else None) or datetime.now(UTC)
+    slot = run.labels.get(SLOT) if run else None
     return {
         "id": str(info.id),
         "job": info.job,
-        "due_at": due_at.isoformat(),
+        "due_at": str(slot) if slot else due_at.astimezone(UTC).isoformat(),
         "environment": get_settings().environment,
         "rehearsal": info.rehearsal,
     }

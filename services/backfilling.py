@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from services import deployed_jobs
-from services.gate import BACKFILL, PARALLEL, SLOT
+from services.gate import BACKFILL, PARALLEL
 from services.job_overview import in_words
 from services.prefect_schedules import as_prefect, fires
 from services.run_control import prefect
@@ -18,7 +18,7 @@ from smartops.audit.open_runs import slots_since
 from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs.calendars import reason_to_skip
-from tasks.run_context import REQUESTED_BY
+from tasks.run_context import REQUESTED_BY, SLOT
 
 MOST = 10_000
 

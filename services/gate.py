@@ -21,13 +21,12 @@ from pydantic import ValidationError
 
 from smartops.jobs.admission import GO, Admission, Candidate, Kind, admit
 from smartops.jobs.spec import JobSpec
+from tasks.run_context import SLOT
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
 logger = logging.getLogger(__name__)
-SLOT = "smartops.slot"
-"""The label of a run that was made later for a slot: the time at which it was due."""
 BACKFILL = "smartops.backfill"
 """The label of a run of a backfill: which one."""
 PARALLEL = "smartops.backfill-parallel"

@@ -20,7 +20,7 @@ from smartops.audit.journal import get_journal
 from smartops.audit.open_runs import last_slots, slots_since
 from smartops.audit.store import Store
 from smartops.jobs.admission import to_catch_up
-from tasks.run_context import REQUESTED_BY
+from tasks.run_context import REQUESTED_BY, SLOT
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import DeploymentSchedule
@@ -211,7 +211,7 @@ class Slots:
         without = {slot.due_at: slot for slot in slots if slot.reason == _NO_RUN}
         due = [at for at in without if last_run is None or at > last_run]
         for at in to_catch_up(spec.missed, due, now):
-            labels = {gate.SLOT: at.isoformat(), REQUESTED_BY: "schedule"}
+            labels = {SLOT: at.isoformat(), REQUESTED_BY: "schedule"}
             params = _params_at(deployment, without[at].schedule)
             await api.make_run(deployment, params, f"slot-{without[at].id}", labels)
 

@@ -23,7 +23,9 @@ FLOW = "run-job"
 TEMPLATE = "run-job"
 
 
-async def submit(job: str, spec: JobSpec | None, params: dict[str, Any]) -> tuple[UUID, JobSpec]:
+async def submit(
+    job: str, spec: JobSpec | None, params: dict[str, Any], *, rehearse: bool = False
+) -> tuple[UUID, JobSpec]:
     """Start a run; return its id and the job that it runs.
 
     A job from a file runs through the deployment ``run-job/run-job``. Raises BadInput for an
@@ -37,7 +39,7 @@ async def submit(job: str, spec: JobSpec | None, params: dict[str, Any]) -> tupl
             spec.resolve_params(params)
             run = await client.create_flow_run_from_deployment(
                 deployment.id,
-                parameters={"job": spec.document(), "params": params},
+                parameters={"job": spec.document(), "params": params, "rehearse": rehearse},
                 labels={REQUESTED_BY: getpass.getuser()},
             )
             return run.id, spec

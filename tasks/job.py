@@ -17,6 +17,7 @@ from prefect.states import Cancelling
 
 from smartops.audit import recording
 from smartops.errors import BadInput, ChildRunFailed, PrefectUnavailable
+from smartops.rehearsal import rehearsing
 from smartops.vocabulary import Effect
 from tasks.run_context import DEPTH, PARENT, REQUESTED_BY
 from tasks.step import current_record, step
@@ -88,7 +89,7 @@ async def _start(client: PrefectClient, job: str, params: dict[str, Any], depth:
         labels[REQUESTED_BY] = info.requested_by
     return await client.create_flow_run_from_deployment(
         deployment.id,
-        parameters={**deployment.parameters, "params": params},
+        parameters={**deployment.parameters, "params": params, "rehearse": rehearsing.get()},
         parent_task_run_id=context.task_run.id,
         idempotency_key=f"{context.task_run.id}-{context.task_run.run_count}",
         labels=labels,

@@ -91,6 +91,12 @@ def run(
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow the run until it has ended.")
     ] = False,
+    rehearse: Annotated[
+        bool,
+        typer.Option(
+            "--rehearse", help="Against the simulated plant only; tells what it would do."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Start a run; with --wait, follow it and exit with 1 when it fails."""
@@ -102,7 +108,9 @@ def run(
     # Imported here: Prefect reads its settings when it is imported, and not in a loop.
     from smartops.cli.running import run_and_report  # noqa: PLC0415
 
-    return asyncio.run(run_and_report(job, spec, params, wait=wait, as_json=as_json))
+    return asyncio.run(
+        run_and_report(job, spec, params, wait=wait, as_json=as_json, rehearse=rehearse)
+    )
 
 
 def job_of_file(job: str) -> JobSpec | None:

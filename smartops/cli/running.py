@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from reports.rehearsals import Rehearsal, compare
 from reports.runs import RunDetail, get_run
 from services.following import News, follow
 from services.submitting import submit
@@ -33,10 +34,16 @@ _OVER = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")
 
 
 async def run_and_report(
-    job: str, spec: JobSpec | None, params: dict[str, Any], *, wait: bool, as_json: bool
+    job: str,
+    spec: JobSpec | None,
+    params: dict[str, Any],
+    *,
+    wait: bool,
+    as_json: bool,
+    rehearse: bool = False,
 ) -> int:
     """Start the run; return 0 when it was started or, with ``wait``, has completed, else 1."""
-    run_id, started = await submit(job, spec, params)
+    run_id, started = await submit(job, spec, params, rehearse=rehearse)
     return await report_on(run_id, started, wait=wait, as_json=as_json)
 
 
@@ -51,11 +58,36 @@ async def report_on(run_id: UUID, started: JobSpec, *, wait: bool, as_json: bool
     say(f"run {run_id} is started; it goes on if you interrupt this")
     await show_live(run_id, started)
     detail = await asyncio.to_thread(record_of, run_id)
+    rehearsed = await asyncio.to_thread(_rehearsed, detail) if detail.run.rehearsal else None
     if as_json:
-        print_json(detail.as_json())
+        shown = {"rehearsal": rehearsed.as_json()} if rehearsed else {}
+        print_json({**detail.as_json(), **shown})
     else:
         print_run(detail)
+        if rehearsed:
+            _print_rehearsal(rehearsed)
     return 0 if detail.run.state == "completed" else 1
+
+
+def _rehearsed(detail: RunDetail) -> Rehearsal:
+    with audit_store() as store:
+        return compare(store, detail)
+
+
+def _print_rehearsal(rehearsed: Rehearsal) -> None:
+    """Print what a rehearsal would have done, and how that differs from the last real run."""
+    out.print()
+    out.print(Text("would have done", style="bold"))
+    for effect in rehearsed.effects:
+        out.print(Text(f"  {effect}"))
+    if not rehearsed.effects:
+        out.print("  nothing but reading")
+    if rehearsed.real_run is None:
+        out.print("there is no real run to compare it with")
+        return
+    out.print(Text(f"beside run {str(rehearsed.real_run)[:8]}", style="bold"))
+    for line in rehearsed.difference or ["  no difference"]:
+        out.print(Text(line))
 
 
 async def first_run(job: str, spec: JobSpec | None, running: Stack) -> int:

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, Page, Playwright, async_playwright
+from playwright.async_api import Browser, Page, Playwright, Route, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
 from smartops import errors
+from smartops.rehearsal import check_url, is_here, rehearsing
 from smartops.settings import get_settings
 
 __all__ = ["Connection", "Page", "find_executable", "open_page"]
@@ -66,6 +68,7 @@ async def open_page(connection: Connection) -> AsyncIterator[Page]:
 
     Raises MissingProgram and BrowserCrashed.
     """
+    check_url(connection.name, connection.base_url)
     executable = find_executable(connection.executable)
     async with async_playwright() as playwright:
         browser = await _launch(playwright, connection, executable)
@@ -75,10 +78,17 @@ async def open_page(connection: Connection) -> AsyncIterator[Page]:
                 viewport={"width": connection.width, "height": connection.height},
                 locale=connection.locale,
             )
+            if rehearsing.get():
+                await context.route(lambda url: not is_here(urlsplit(url).hostname or ""), _refuse)
             context.set_default_timeout(connection.timeout / timedelta(milliseconds=1))
             yield await context.new_page()
         finally:
             await browser.close()
+
+
+async def _refuse(route: Route) -> None:
+    """Refuse what a page asks of another machine."""
+    await route.abort("blockedbyclient")
 
 
 async def _launch(

@@ -22,6 +22,7 @@ from smartops import errors, locks
 from smartops.drivers.coalesce import Block, plan_reads
 from smartops.drivers.readings import Command, CommandLog, CommandResult, Reading, Value
 from smartops.drivers.tags import Tag
+from smartops.rehearsal import check_host
 
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it dumps packets on every error
 
@@ -67,6 +68,7 @@ async def open_device(connection: Connection) -> AsyncIterator[ModbusDriver]:
 
     Raises DeviceUnreachable and LockTimeout.
     """
+    check_host(connection.name, connection.host)
     async with locks.exclusive(connection.resource):
         client = AsyncModbusTcpClient(
             connection.host,

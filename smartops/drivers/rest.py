@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from smartops import errors, redact
+from smartops.rehearsal import check_url
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it prints each URL with its query
 
@@ -50,6 +51,7 @@ class Answer:
 @asynccontextmanager
 async def open_service(connection: Connection) -> AsyncIterator[RestDriver]:
     """Give a client for the service; its connections close at the end."""
+    check_url(connection.name, connection.base_url)
     headers = dict(connection.headers)
     if connection.token:
         headers["Authorization"] = f"Bearer {connection.token}"

@@ -66,6 +66,16 @@ def _values(step: Approval, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def rehearsed_answer(step: Approval) -> Answer:
+    """Return what counts as the answer in a rehearsal, which asks nobody: yes, with defaults."""
+    values: dict[str, Any] = {}
+    for name, param in step.form.items():
+        plain: dict[str, Any] = {"string": "", "boolean": False, "integer": int(param.minimum or 0)}
+        first = param.choices[0] if param.choices else plain.get(param.type, param.minimum or 0.0)
+        values[name] = first if param.default is None else param.default
+    return Answer(True, "rehearsal", "nobody is asked in a rehearsal", values)
+
+
 def answer_of_nobody(step: Approval, asked_at: datetime, now: datetime) -> Answer | None:
     """Return what counts as the answer when the time is over; None as long as it is not."""
     if step.within is None or now < asked_at + step.within:

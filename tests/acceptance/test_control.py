@@ -346,3 +346,37 @@ def test_a_failed_run_explains_itself(quick: Cli, start: Start) -> None:
     assert "It ended as failed" in said
     assert "1 is not == 2" in said
     assert f"smartops run resume {run_id[:8]}" in said
+
+
+def test_a_rehearsal(quick: Cli, tmp_path: Path, plant_control: PlantControl) -> None:
+    """The simulated plant only, whatever a connection says; it tells what it would have done."""
+    from pydantic import HttpUrl
+
+    from blocks import HttpService
+
+    plant_orders: Any = HttpService.load("plant-orders")
+    far = HttpService(base_url=HttpUrl("http://192.0.2.7/"), token=plant_orders.token)
+    far.save("far-orders", overwrite=True)
+    (tmp_path / "job.yaml").write_text(
+        "name: rehearsed\nsteps:\n"
+        "  - {id: speed, kind: modbus.write, device: plant-line, tag: speed_setpoint, value: 77}\n"
+        '  - {id: ask, kind: approval, text: "Go on?", form: {n: {type: integer, minimum: 3}}}\n'
+        "  - {id: own, kind: python.call, function: 'os:getcwd'}\n"
+        + post("note", "rehearsed {{ steps.ask.values.n }}").replace("plant-orders", "far-orders")
+    )
+    refused = quick("job", "run", "job.yaml", "--rehearse", "--wait", "--json")
+    found = json.loads(refused.stdout)
+    assert (found["state"], found["rehearsal"]["real_run"]) == ("failed", None)
+    assert states(found) == {
+        "speed": "completed",
+        "ask": "completed",
+        "own": "skipped",
+        "note": "failed",
+    }
+    assert "a rehearsal may reach nothing but this machine" in found["message"]
+    plant_orders.save("far-orders-rehearsal", overwrite=True)
+    again = json.loads(quick("job", "run", "job.yaml", "--rehearse", "--wait", "--json").stdout)
+    assert again["state"] == "completed", again["message"]
+    assert again["rehearsal"]["effects"][0] == "plant-line: speed_setpoint = 77 1/min"
+    assert "rehearsed 3" in again["rehearsal"]["effects"][1]
+    assert "rehearsed 3" in texts(plant_control)

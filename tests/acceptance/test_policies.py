@@ -1,0 +1,123 @@
+"""What a worker does with runs that are due: overlap, missed slots, backfills, in a real system."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Running, Scheduled
+
+from services import deployed_jobs, gate
+from services.prefect_api import prefect_api
+from services.slots import Slots
+from services.stack import Stack
+from smartops.audit.store import Store
+from smartops.jobs.spec import JobSpec
+from tests.acceptance.conftest import Cli
+from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
+
+pytestmark = [pytest.mark.stack, PREFECT_LEAVES_SOCKETS]
+
+
+@pytest.fixture
+async def client(in_stack: Stack) -> AsyncIterator[PrefectClient]:
+    """Prefect's API."""
+    async with get_client() as opened:
+        yield opened
+
+
+def job(**fields: Any) -> JobSpec:
+    step = {"id": "a", "kind": "wait", "duration": "1s"}
+    return JobSpec.model_validate({"name": "policies", "steps": [step], **fields})
+
+
+@pytest.mark.parametrize(
+    ("overlap", "state", "other"),
+    [
+        ("queue_one", "AwaitingConcurrencySlot", "Running"),
+        ("skip", "Skipped", "Running"),
+        ("cancel_running", "AwaitingConcurrencySlot", "Cancelling"),
+        ("allow", "Scheduled", "Running"),
+    ],
+)
+async def test_overlap(client: PrefectClient, overlap: str, state: str, other: str) -> None:
+    """What becomes of a run while another is under way; Prefect is told why, for all to see."""
+    deployment = await deployed_jobs.deploy(client, job(overlap=overlap))
+    later = datetime.now(UTC) + timedelta(hours=1)
+    first, second, by_hand = [
+        await client.create_flow_run_from_deployment(
+            deployment, state=Scheduled(scheduled_time=later)
+        )
+        for _ in range(3)
+    ]
+    await client.set_flow_run_state(first.id, Running(), force=True)
+    assert await gate.ask(client, by_hand)
+    scheduled = second.model_copy(update={"auto_scheduled": True})
+    assert await gate.ask(client, scheduled) is (overlap == "allow")
+    states = [(await client.read_flow_run(run.id)).state for run in (first, second)]
+    assert [found.name for found in states if found] == [other, state]
+    said = states[1].message if states[1] else ""
+    assert (f"run {str(first.id)[:8]} is under way" in (said or "")) is (overlap != "allow")
+    await client.delete_deployment(deployment)
+
+
+async def test_a_slot_without_a_run_gets_one(client: PrefectClient, in_stack: Stack) -> None:
+    """Prefect was away: the last slot runs late, or all, as the job says, once."""
+    ledger = Store(in_stack.settings.store_url)
+    found: dict[str, list[FlowRun]] = {}
+    for policy in ("skip", "last", "all"):
+        spec = job(
+            name=f"missed-{policy}",
+            schedules=[{"cron": "* * * * *"}],
+            missed={"run": policy, "within": "1h"},
+        )
+        deployment = await deployed_jobs.deploy(client, spec, spec.name)
+        await client.pause_deployment(deployment)
+        await client.resume_deployment(deployment)
+        slots = Slots(ledger)
+        later = datetime.now(UTC) + timedelta(minutes=7)
+        async with prefect_api() as api:
+            await slots.tell(api, later)
+            await Slots(ledger).tell(api, later)
+            runs = await api.due_runs(deployment, later - timedelta(days=1), later)
+        found[policy] = [run for run in runs if gate.kind_of(run) == "catch-up"]
+        await client.delete_deployment(deployment)
+    ledger.close()
+    assert found["skip"] == []
+    assert len(found["last"]) <= 1
+    assert len(found["all"]) >= len(found["last"])
+
+
+def test_a_backfill(quick: Cli, tmp_path: Path) -> None:
+    """A run for each slot of the past, so many at once, and none twice."""
+    (tmp_path / "job.yaml").write_text(
+        "name: filled-up\nschedules: [{cron: '0 * * * *'}]\noverlap: skip\n"
+        "outputs: {due: '{{ run.due_at }}'}\nsteps: [{id: a, kind: wait, duration: 1ms}]\n"
+    )
+    assert quick("job", "apply", "job.yaml").returncode == 0
+    shown = json.loads(quick("schedule", "preview", "filled-up", "--count", "3", "--json").stdout)
+    assert len(shown) == 3
+    dry = json.loads(
+        quick("schedule", "backfill", "filled-up", "--from", "3h", "--dry-run", "--json").stdout
+    )
+    assert [slot["action"] for slot in dry] == ["run"] * 3
+    options = ("--from", "3h", "--parallel", "2", "--json")
+    made = json.loads(quick("schedule", "backfill", "filled-up", *options).stdout)
+    runs = {slot["run_id"] for slot in made}
+    again = json.loads(quick("schedule", "backfill", "filled-up", *options).stdout)
+    assert {slot["run_id"] for slot in again} - {None} <= runs
+
+    def ended() -> Any:
+        listed = json.loads(quick("run", "list", "--job", "filled-up", "--json").stdout)
+        return listed if len([r for r in listed if r["state"] == "completed"]) == 3 else None
+
+    listed: Any = wait_for(ended, "three runs", 120)
+    assert {run["run_id"] for run in listed} == runs
+    assert {run["output"]["due"] for run in listed} == {slot["due_at"] for slot in made}
+    assert quick("job", "delete", "filled-up").returncode == 0

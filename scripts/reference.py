@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from scripts.option_tests import OPTION_TESTS
 from smartops import errors, vocabulary
 from smartops.drivers.tags import Tag
 from smartops.durations import format_duration
 from smartops.jobs.kinds.check import Check
+from smartops.jobs.kinds.wait import TagCondition, UrlCondition
 from smartops.jobs.param import Param
+from smartops.jobs.scheduling import Between, Missed, Schedule, SkipOn
+from smartops.jobs.schema import job_schema
 from smartops.jobs.spec import STEP_KINDS, JobSpec
 from smartops.jobs.step import Retry, StepBase
 from smartops.settings import PROJECT_ROOT, Settings
@@ -66,11 +71,17 @@ def language_page() -> str:
         "## What every step has",
         *_fields(StepBase, StepBase.COMMON),
         *_model("Retry", Retry),
+        *_model("Schedule", Schedule),
+        *_model("Missed", Missed),
+        *_model("Skip on", SkipOn),
+        *_model("Between", Between),
     ]
     for kind, model in STEP_KINDS.items():
         own = tuple(name for name in model.model_fields if name not in StepBase.COMMON)
         parts += [f"## `{kind}`", (model.__doc__ or "").strip(), *_fields(model, own)]
     parts += ["## Parts of steps", *_model("Check of an `assert`", Check, level=3)]
+    parts += _model("Tag condition of a `wait`", TagCondition, level=3)
+    parts += _model("URL condition of a `wait`", UrlCondition, level=3)
     for name in ("Goto", "Fill", "Click", "Expect", "Extract", "Screenshot", "Target"):
         parts += _model(f"{name} of a `browser.run`", getattr(vocabulary, name), level=3)
     return "\n\n".join(parts)
@@ -100,7 +111,7 @@ def _fields(model: type[BaseModel], names: tuple[str, ...]) -> Iterator[str]:
         if field.is_required():
             default = "required" if name != "kind" else ""
         elif field.default_factory is not None:
-            default = "see below" if name == "retry" else "empty"
+            default = "see below" if name in {"retry", "missed", "skip_on"} else "empty"
         else:
             default = _default(field.default)
         rows.append(f"| `{name}` | {default} | {field.description or 'which kind of step it is'} |")
@@ -119,7 +130,33 @@ def _default(value: Any) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
+def options_page() -> str:
+    """Return the page that names the test of each option."""
+    rows = [f"| `{option}` | `{test}` |" for option, test in OPTION_TESTS.items()]
+    return "\n".join(
+        [
+            "# Options and their tests",
+            "",
+            "Every setting that the job language accepts is enforced: for each there is a test",
+            "that fails when it has no effect. Run one with `make test ARGS=NAME`. The fields of",
+            "`rest.request`, `modbus.*`, `browser.run` and `assert` are covered by their drivers'",
+            "tests.",
+            "",
+            "| option | test |",
+            "|---|---|",
+            *rows,
+        ]
+    )
+
+
+def schema_file() -> str:
+    """Return the JSON Schema of job files."""
+    return json.dumps(job_schema(), indent=1, ensure_ascii=False)
+
+
 PAGES = {
+    "options.md": options_page,
+    "job.schema.json": schema_file,
     "settings.md": settings_page,
     "errors.md": errors_page,
     "job-language.md": language_page,
@@ -131,7 +168,8 @@ def main() -> int:
     """Write the pages, or say which differ."""
     stale: list[str] = []
     for name, page in PAGES.items():
-        text = NOTE + page() + "\n"
+        note = NOTE if name.endswith(".md") else ""
+        text = note + page() + "\n"
         file = FOLDER / name
         if "--check" in sys.argv:
             if not file.is_file() or file.read_text("utf-8") != text:

@@ -60,4 +60,11 @@ def read_jobs(folder: str) -> dict[str, Any]:
     from smartops.jobs import loader  # noqa: PLC0415 - see above
 
     jobs = [loader.load(path) for path in loader.job_files(Path(folder))]
-    return {job.name: {"job": job.document(), "description": job.description} for job in jobs}
+    return {
+        job.name: {
+            "job": job.document(),
+            "description": job.description,
+            "schedules": {s.name: s.model_dump(mode="json") for s in job.schedules},
+        }
+        for job in jobs
+    }

@@ -35,7 +35,7 @@ _CORRECTION = timedelta(hours=12)
 """How long a missed slot is watched: its run may come late."""
 _NEARBY = timedelta(hours=2)
 """How far Prefect's own time for a run may be from ours: it counts intervals from elsewhere."""
-_NO_RUN = "Prefect made no run for it: its server was not running, or the schedule was changed"
+NO_RUN_MADE = "Prefect made no run for it: its server was not running, or the schedule was changed"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def slot_id(deployment: UUID, due_at: datetime) -> UUID:
 def outcome_of(run: FlowRun | None, due_at: datetime, now: datetime) -> tuple[str, str] | None:
     """Return what became of a slot and why; None as long as that is open."""
     if run is None:
-        return ("missed", _NO_RUN) if now - due_at > GRACE else None
+        return ("missed", NO_RUN_MADE) if now - due_at > GRACE else None
     message = (run.state.message if run.state else None) or ""
     if _has_begun(run):
         assert run.start_time is not None  # noqa: S101 - for the type checker
@@ -208,7 +208,7 @@ class Slots:
         if spec is None:
             return
         last_run = max((gate.due_at(run) for run in runs), default=None)
-        without = {slot.due_at: slot for slot in slots if slot.reason == _NO_RUN}
+        without = {slot.due_at: slot for slot in slots if slot.reason == NO_RUN_MADE}
         due = [at for at in without if last_run is None or at > last_run]
         for at in to_catch_up(spec.missed, due, now):
             labels = {SLOT: at.isoformat(), REQUESTED_BY: "schedule"}

@@ -16,8 +16,8 @@ import os
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -30,7 +30,6 @@ STANDARD = timedelta(seconds=-1)
 """As long as the setting says."""
 _POLL_S = 0.02
 _TICKET = re.compile(r"(\d{12})\.ticket")
-Wider = Callable[[str, "Actor", float | None], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,6 @@ _NOBODY = Actor()
 acting: ContextVar[Actor] = ContextVar("smartops_actor", default=_NOBODY)
 """On whose behalf this code asks for locks."""
 _mine: ContextVar[frozenset[str]] = ContextVar("smartops_locks_held", default=frozenset())
-wider: list[Wider] = []
-"""What else to hold besides the machine's own lock, such as one that all machines share."""
 
 
 def lock_path(resource: str) -> Path:
@@ -81,12 +78,7 @@ async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncI
         return
     standard = get_settings().lock_timeout if limit is STANDARD else limit
     limit_s = None if standard is None else standard.total_seconds()
-    began = time.monotonic()
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(_on_this_machine(resource, limit_s))
-        for other in wider:
-            left = None if limit_s is None else max(0.0, limit_s - (time.monotonic() - began))
-            await stack.enter_async_context(other(resource, acting.get(), left))
+    async with _on_this_machine(resource, limit_s):
         token = _mine.set(_mine.get() | {resource})
         try:
             yield

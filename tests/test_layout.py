@@ -12,13 +12,20 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.utilities.importtools import import_object
+from pydantic import BaseModel
 
 from blocks import BrowserProfile, HttpService, ModbusDevice
+from scripts.option_tests import OPTION_TESTS
 from smartops.drivers.tags import load_tags
 from smartops.jobs import graph, loader
 from smartops.jobs.kinds import BUILT_IN
-from smartops.jobs.spec import STEP_KINDS
-from smartops.jobs.step import StepBase
+from smartops.jobs.kinds.approval import Approval
+from smartops.jobs.kinds.python import PythonCall
+from smartops.jobs.kinds.wait import Wait
+from smartops.jobs.param import Param
+from smartops.jobs.scheduling import Between, Missed, Schedule, SkipOn
+from smartops.jobs.spec import STEP_KINDS, JobSpec
+from smartops.jobs.step import Retry, StepBase
 from tasks import catalogue
 from tests.conftest import ROOT
 
@@ -131,3 +138,31 @@ def test_secrets_of_connections_are_secrets(block: type) -> None:
     for name, field in block.model_fields.items():  # type: ignore[attr-defined]
         if re.search("password|token|secret|key", name):
             assert "SecretStr" in str(field.annotation), name
+
+
+def test_each_option_has_a_test() -> None:
+    """The table in the docs: every option of the language, and a test that there is."""
+    groups: dict[str, tuple[type[BaseModel], tuple[str, ...]]] = {
+        "job": (JobSpec, ()),
+        "param": (Param, ()),
+        "step": (StepBase, ("kind",)),
+        "retry": (Retry, ()),
+        "schedule": (Schedule, ()),
+        "missed": (Missed, ()),
+        "skip_on": (SkipOn, ()),
+        "between": (Between, ()),
+        "approval": (Approval, StepBase.COMMON),
+        "python.call": (PythonCall, StepBase.COMMON),
+        "wait": (Wait, StepBase.COMMON),
+    }
+    wanted = {
+        f"{group}.{field}"
+        for group, (model, left_out) in groups.items()
+        for field in model.model_fields
+        if field not in left_out
+    }
+    own = {f"job step.{field}" for field in ("job", "params", "timeout")}
+    assert set(OPTION_TESTS) == wanted | own
+    for test in OPTION_TESTS.values():
+        file, _, name = test.partition("::")
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE), test

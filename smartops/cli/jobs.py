@@ -83,6 +83,14 @@ def plan(
 
 
 @app.command()
+def schema() -> None:
+    """Print the JSON Schema of job files, for editors."""
+    from smartops.jobs.schema import job_schema  # noqa: PLC0415 - loads plugins
+
+    print_json(job_schema())
+
+
+@app.command()
 def run(
     job: Annotated[str, typer.Argument(help="Name of a deployed job, or a job file.")],
     param: Annotated[

@@ -281,6 +281,46 @@ def test_a_job_as_a_step(quick: Cli, tmp_path: Path) -> None:
     assert (errors["bad"], errors["none"]) == ("ChildRunFailed", "BadInput")
 
 
+def test_a_child_is_cancelled_at_the_time_limit(quick: Cli, tmp_path: Path) -> None:
+    """Its run does not go on alone, and the step's outcome is in doubt."""
+    (tmp_path / "child.yaml").write_text(
+        "name: slow-child\nsteps: [{id: a, kind: wait, duration: 50s}]\n"
+    )
+    assert quick("job", "apply", "child.yaml").returncode == 0
+    (tmp_path / "job.yaml").write_text(
+        "name: short-parent\nsteps: [{id: a, kind: job, job: slow-child, timeout: 8s, "
+        "effect: idempotent}]\n"
+    )
+    found = json.loads(quick("job", "run", "job.yaml", "--wait", "--json").stdout)
+    assert (found["state"], found["steps"][0]["error_class"]) == ("failed", "StepTimeout")
+    assert until(quick, found["children"][0], "cancelled", ended=True)
+    assert quick("job", "delete", "slow-child").returncode == 0
+
+
+async def test_the_form_of_a_job_has_its_parameters(in_stack: Stack) -> None:
+    """The run form in Prefect's UI has a field for each, with its sentence, limits and default."""
+    from prefect.client.orchestration import get_client
+
+    from services import deployed_jobs
+    from smartops.jobs.spec import JobSpec
+
+    param = {"type": "integer", "default": 3, "minimum": 1, "description": "How many."}
+    step = {"id": "a", "kind": "wait", "duration": "1s"}
+    spec = JobSpec.model_validate({"name": "formed", "params": {"n": param}, "steps": [step]})
+    async with get_client() as client:
+        made = await deployed_jobs.deploy(client, spec)
+        deployment = await client.read_deployment(made)
+        await client.delete_deployment(made)
+    schema: Any = deployment.parameter_openapi_schema
+    assert schema["properties"]["params"]["properties"]["n"] == {
+        "title": "n",
+        "type": "integer",
+        "description": "How many.",
+        "default": 3,
+        "minimum": 1.0,
+    }
+
+
 def test_changing_jobs(quick: Cli, tmp_path: Path) -> None:
     """Applying is idempotent, prunes, conflicts with others' changes, and can be rolled back."""
     folder = tmp_path / "jobs"

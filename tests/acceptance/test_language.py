@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from contextvars import Context
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from services.stack import Stack
+from smartops.locks import exclusive
 from smartops.settings import get_settings
 from tests.acceptance.conftest import PlantControl, Run, states
 from tests.conftest import PREFECT_LEAVES_SOCKETS
@@ -213,6 +217,35 @@ steps:
     found = {step.id: step for step in detail.steps}
     assert found["tag"].output["found"].startswith("speed_setpoint is 91")
     assert found["never"].error_class == "StepTimeout"
+
+
+async def test_locks_of_jobs_and_steps(run: Run) -> None:
+    """Steps that name the same lock take turns; a job that names one has it for itself."""
+    spans = (
+        await run(
+            "name: lock-steps\nparams: {l: {default: line-7}}\nsteps:\n"
+            "  - {id: a, kind: wait, duration: 300ms, locks: ['{{ params.l }}']}\n"
+            "  - {id: b, kind: wait, duration: 300ms, locks: [line-7]}\n"
+        )
+    ).steps
+    first, second = sorted(spans, key=lambda step: step.ended_at or step.started_at)
+    assert first.ended_at is not None
+    assert second.ended_at is not None
+    assert second.ended_at - first.ended_at >= timedelta(milliseconds=290)
+
+    holder = asyncio.create_task(hold("line-8", 1.5), context=Context())
+    await asyncio.sleep(0)
+    detail = await run(
+        "name: lock-job\nlocks: [line-8]\nsteps: "
+        "[{id: a, kind: wait, duration: 1ms, locks: [line-8]}]"
+    )
+    assert holder.done(), "the run has waited for its lock"
+    assert detail.run.state == "completed", "what the job holds its steps need not wait for"
+
+
+async def hold(name: str, seconds: float) -> None:
+    async with exclusive(name):
+        await asyncio.sleep(seconds)
 
 
 FUNCTIONS = """

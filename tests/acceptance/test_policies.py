@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun
 from prefect.states import Running, Scheduled
 
 from services import deployed_jobs, gate
 from services.prefect_api import prefect_api
-from services.slots import Slots
+from services.slots import NO_RUN_MADE, Slot, Slots
 from services.stack import Stack
-from smartops.audit.store import Store
 from smartops.jobs.spec import JobSpec
+from tasks.run_context import SLOT
 from tests.acceptance.conftest import Cli
 from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
 
@@ -67,31 +66,35 @@ async def test_overlap(client: PrefectClient, overlap: str, state: str, other: s
     await client.delete_deployment(deployment)
 
 
-async def test_a_slot_without_a_run_gets_one(client: PrefectClient, in_stack: Stack) -> None:
-    """Prefect was away: the last slot runs late, or all, as the job says, once."""
-    ledger = Store(in_stack.settings.store_url)
-    found: dict[str, list[FlowRun]] = {}
-    for policy in ("skip", "last", "all"):
-        spec = job(
-            name=f"missed-{policy}",
-            schedules=[{"cron": "* * * * *"}],
-            missed={"run": policy, "within": "1h"},
-        )
-        deployment = await deployed_jobs.deploy(client, spec, spec.name)
-        await client.pause_deployment(deployment)
-        await client.resume_deployment(deployment)
-        slots = Slots(ledger)
-        later = datetime.now(UTC) + timedelta(minutes=7)
-        async with prefect_api() as api:
-            await slots.tell(api, later)
-            await Slots(ledger).tell(api, later)
-            runs = await api.due_runs(deployment, later - timedelta(days=1), later)
-        found[policy] = [run for run in runs if gate.kind_of(run) == "catch-up"]
-        await client.delete_deployment(deployment)
-    ledger.close()
-    assert found["skip"] == []
-    assert len(found["last"]) <= 1
-    assert len(found["all"]) >= len(found["last"])
+@pytest.mark.parametrize(
+    ("policy", "expected"), [("skip", []), ("last", [10]), ("all", [50, 30, 10])]
+)
+async def test_a_slot_without_a_run_gets_one(
+    client: PrefectClient, policy: str, expected: list[int]
+) -> None:
+    """Prefect was away: the last slot runs late, or all that are recent, as the job says; once."""
+    spec = job(name=f"missed-{policy}", missed={"run": policy, "within": "1h"})
+    deployment = await client.read_deployment(await deployed_jobs.deploy(client, spec))
+    now = datetime.now(UTC)
+
+    def slot(minutes_ago: int) -> Slot:
+        at = now - timedelta(minutes=minutes_ago)
+        return Slot(deployment.id, spec.name, at, "", "missed", NO_RUN_MADE, None)
+
+    slots = [slot(minutes) for minutes in (10, 30, 50, 180)]
+    async with prefect_api() as api:
+        for _ in range(2):
+            await Slots._catch_up(api, deployment, slots, [], now)
+        runs = await api.due_runs(deployment.id, now - timedelta(days=1), now + timedelta(days=1))
+        ran = slot(20)
+        later = [run.model_copy(update={"labels": {SLOT: ran.due_at.isoformat()}}) for run in runs]
+        if later:
+            await Slots._catch_up(api, deployment, slots[1:], later[:1], now)
+        after = await api.due_runs(deployment.id, now - timedelta(days=1), now + timedelta(days=1))
+    due = [now - timedelta(minutes=minutes) for minutes in expected]
+    assert sorted(gate.due_at(run) for run in runs) == due
+    assert len(after) == len(runs), "a slot before one that has run stays missed"
+    await client.delete_deployment(deployment.id)
 
 
 def test_a_backfill(quick: Cli, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
+from pydantic import ValidationError
 
+from services.deployed_jobs import schedules_of
 from services.prefect_schedules import as_prefect, fires
 from services.previewing import between, preview
 from smartops.errors import BadInput
@@ -113,3 +115,20 @@ def test_schedules_that_prefect_does_not_take(bad: dict[str, str]) -> None:
     """They are refused before anything is deployed."""
     with pytest.raises(BadInput, match="cannot be used"):
         as_prefect(Schedule.model_validate(bad))
+
+
+async def test_the_start_of_an_interval() -> None:
+    """Intervals are counted from it."""
+    start = "2026-01-01T00:07:00+01:00"
+    counted = Schedule.model_validate({"every": "1h", "start": start})
+    found = await fires(as_prefect(counted), BEGIN, BEGIN + timedelta(hours=3))
+    assert [moment.minute for moment in found] == [7, 7, 7]
+
+
+def test_a_schedule_may_have_parameters() -> None:
+    """They are checked with the job, and are those of its runs."""
+    params = {"n": {"type": "integer"}}
+    made = job({"cron": "0 6 * * *", "params": {"n": 5}}, params=params)
+    assert [s.parameters for s in schedules_of(made)] == [{"params": {"n": 5}}]
+    with pytest.raises(ValidationError, match="is not of type integer"):
+        job({"cron": "0 6 * * *", "params": {"n": "five"}}, params=params)

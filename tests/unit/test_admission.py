@@ -132,6 +132,15 @@ def test_days_and_times_off(moment: str, reason: str) -> None:
     assert (reason in found) if reason else not found
 
 
+def test_the_zone_of_days_off() -> None:
+    """Days and times may be those of another place than the schedule's."""
+    moment = datetime(2026, 12, 24, 23, 30, tzinfo=UTC)
+    here = SkipOn.model_validate({"dates": ["2026-12-24"]})
+    there = here.model_copy(update={"timezone": "Asia/Tokyo"})
+    assert reason_to_skip(here, moment, "UTC")
+    assert not reason_to_skip(there, moment, "UTC")
+
+
 def test_a_window_in_the_night_of_the_clock_change() -> None:
     """From 01:30 to 03:30 is one hour on the day on which the clocks are put forward."""
     window = {"between": [{"start": "01:30", "end": "03:30"}]}

@@ -79,6 +79,38 @@ def test_parameters_are_typed() -> None:
             job.resolve_params(given_)
 
 
+@pytest.mark.parametrize(
+    ("param", "good", "bad"),
+    [
+        ({"type": "integer", "minimum": 3}, 3, 2),
+        ({"type": "number", "maximum": 2.5}, 2.5, 2.6),
+        ({"choices": ["a", "b"]}, "b", "c"),
+    ],
+)
+def test_parameters_have_limits(param: dict[str, Any], good: Any, bad: Any) -> None:
+    """A value outside of them is refused before the run begins, and as a default."""
+    job = make(params={"n": param})
+    assert job.resolve_params({"n": good}) == {"n": good}
+    with pytest.raises(BadInput, match="n: "):
+        job.resolve_params({"n": bad})
+    with pytest.raises(ValidationError):
+        Param.model_validate({**param, "default": bad})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"type": "string", "minimum": 1},
+        {"type": "integer", "minimum": 5, "maximum": 4},
+        {"type": "integer", "choices": ["x"]},
+    ],
+)
+def test_limits_that_make_no_sense(bad: dict[str, Any]) -> None:
+    """They are refused when the job is read."""
+    with pytest.raises(ValidationError):
+        Param.model_validate(bad)
+
+
 def test_a_default_of_the_wrong_type_is_refused() -> None:
     """The default has to fit the type."""
     with pytest.raises(ValidationError, match="not of type"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from smartops.jobs.step import Retry, StepBase
 from smartops.vocabulary import Effect
 from tasks.rest import _effect_of_request
 from tasks.step import should_retry
+from tasks.wait import _until
 
 
 @pytest.mark.parametrize(
@@ -184,3 +187,18 @@ async def test_a_cancelled_walk_ends_its_steps() -> None:
     with pytest.raises(asyncio.CancelledError):
         await walking
     assert cleaned == ["a"]
+
+
+async def test_how_often_a_condition_is_looked_at() -> None:
+    """As often as the job says; what cannot be looked at for the moment is no answer."""
+    looks: list[float] = []
+
+    async def look() -> tuple[bool, str]:
+        looks.append(asyncio.get_running_loop().time())
+        if len(looks) == 2:
+            raise errors.DeviceTimeout("later")
+        return len(looks) == 4, "it is so"
+
+    assert await _until(look, timedelta(milliseconds=40)) == "it is so"
+    assert len(looks) == 4
+    assert all(b - a >= 0.039 for a, b in pairwise(looks))

@@ -1,0 +1,88 @@
+"""Which test fails when an option of the job language has no effect."""
+
+from __future__ import annotations
+
+_LANGUAGE = "tests/acceptance/test_language.py::"
+_CONTROL = "tests/acceptance/test_control.py::"
+_POLICIES = "tests/acceptance/test_policies.py::"
+_ADMISSION = "tests/unit/test_admission.py::"
+_SCHEDULES = "tests/integration/test_schedules.py::"
+_JOBS = "tests/acceptance/test_jobs.py::"
+_SPEC = "tests/unit/test_spec.py::"
+_RULES = "tests/unit/test_step_rules.py::"
+
+OPTION_TESTS: dict[str, str] = {
+    "job.name": _CONTROL + "test_changing_jobs",
+    "job.description": "tests/acceptance/test_examples.py::test_prefect_deploys_what_the_files_say",
+    "job.params": _JOBS + "test_values_flow_from_step_to_step",
+    "job.read_when_journal_full": "tests/integration/test_journal.py::"
+    "test_reads_go_on_when_the_job_says_so",
+    "job.steps": _JOBS + "test_values_flow_from_step_to_step",
+    "job.outputs": _LANGUAGE + "test_foreach_keeps_the_order_and_the_limit",
+    "job.vars": _LANGUAGE + "test_variables_by_environment",
+    "job.timeout": _LANGUAGE + "test_the_time_of_a_job",
+    "job.cleanup": _LANGUAGE + "test_the_time_for_cleaning_up",
+    "job.locks": _LANGUAGE + "test_locks_of_jobs_and_steps",
+    "job.schedules": "tests/acceptance/test_examples.py::test_prefect_deploys_what_the_files_say",
+    "job.overlap": _ADMISSION + "test_overlap",
+    "job.missed": _ADMISSION + "test_missed",
+    "job.skip_on": _ADMISSION + "test_days_and_times_off",
+    "param.type": _SPEC + "test_parameters_are_typed",
+    "param.default": _SPEC + "test_parameters_are_typed",
+    "param.description": _CONTROL + "test_the_form_of_a_job_has_its_parameters",
+    "param.choices": _SPEC + "test_parameters_have_limits",
+    "param.minimum": _SPEC + "test_parameters_have_limits",
+    "param.maximum": _SPEC + "test_parameters_have_limits",
+    "step.id": "tests/unit/test_graph.py::test_steps_without_needs_share_a_wave",
+    "step.needs": "tests/unit/test_graph.py::test_steps_without_needs_share_a_wave",
+    "step.when": _LANGUAGE + "test_when",
+    "step.foreach": _LANGUAGE + "test_foreach_keeps_the_order_and_the_limit",
+    "step.max_parallel": _LANGUAGE + "test_foreach_keeps_the_order_and_the_limit",
+    "step.always": _LANGUAGE + "test_undo_in_reverse_order_and_always_at_the_end",
+    "step.undo": _LANGUAGE + "test_undo_in_reverse_order_and_always_at_the_end",
+    "step.on_failure": _LANGUAGE + "test_on_failure_continue",
+    "step.locks": _LANGUAGE + "test_locks_of_jobs_and_steps",
+    "step.retry": _JOBS + "test_a_transient_error_is_tried_again",
+    "step.timeout": _JOBS + "test_a_time_limit_ends_a_blocked_call",
+    "step.effect": _JOBS + "test_the_job_may_declare_an_effect",
+    "retry.attempts": _LANGUAGE + "test_python_functions",
+    "retry.delay": _SPEC + "test_delays_grow_to_their_limit",
+    "retry.backoff": _SPEC + "test_delays_grow_to_their_limit",
+    "retry.max_delay": _SPEC + "test_delays_grow_to_their_limit",
+    "retry.jitter": _SPEC + "test_delays_grow_to_their_limit",
+    "retry.on": _RULES + "test_when_to_try_again",
+    "schedule.cron": _SCHEDULES + "test_ten_years_in_one_zone",
+    "schedule.every": _SCHEDULES + "test_several_schedules_and_days_off",
+    "schedule.rrule": _SCHEDULES + "test_several_schedules_and_days_off",
+    "schedule.timezone": _SCHEDULES + "test_the_preview_is_what_fires_in_every_zone",
+    "schedule.start": _SCHEDULES + "test_the_start_of_an_interval",
+    "schedule.name": _SCHEDULES + "test_several_schedules_and_days_off",
+    "schedule.params": _SCHEDULES + "test_a_schedule_may_have_parameters",
+    "schedule.active": _SCHEDULES + "test_several_schedules_and_days_off",
+    "missed.run": _ADMISSION + "test_missed",
+    "missed.within": _ADMISSION + "test_missed",
+    "missed.grace": _ADMISSION + "test_missed",
+    "missed.parallel": _ADMISSION + "test_missed",
+    "skip_on.holidays": _ADMISSION + "test_days_and_times_off",
+    "skip_on.dates": _ADMISSION + "test_days_and_times_off",
+    "skip_on.between": _ADMISSION + "test_days_and_times_off",
+    "skip_on.timezone": _ADMISSION + "test_the_zone_of_days_off",
+    "between.start": _ADMISSION + "test_days_and_times_off",
+    "between.end": _ADMISSION + "test_days_and_times_off",
+    "between.days": _ADMISSION + "test_days_and_times_off",
+    "approval.text": _CONTROL + "test_an_approval",
+    "approval.approvers": _CONTROL + "test_an_approval",
+    "approval.requester_may_approve": _CONTROL + "test_the_requester_may_not_approve",
+    "approval.form": _CONTROL + "test_an_approval",
+    "approval.within": _CONTROL + "test_nobody_answers",
+    "approval.if_nobody": _CONTROL + "test_nobody_answers",
+    "job step.job": _CONTROL + "test_a_job_as_a_step",
+    "job step.params": _CONTROL + "test_a_job_as_a_step",
+    "job step.timeout": _CONTROL + "test_a_child_is_cancelled_at_the_time_limit",
+    "python.call.function": _LANGUAGE + "test_python_functions",
+    "python.call.args": _LANGUAGE + "test_python_functions",
+    "wait.duration": _LANGUAGE + "test_foreach_keeps_the_order_and_the_limit",
+    "wait.tag": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
+    "wait.url": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
+    "wait.every": _RULES + "test_how_often_a_condition_is_looked_at",
+}

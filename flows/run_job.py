@@ -13,7 +13,7 @@ from flows import taking_up
 from flows.job_run import JobRun
 from flows.taking_up import Resume
 from smartops import redact
-from smartops.audit.progress import Kept
+from smartops.audit.progress import Kept, Progress
 from smartops.audit.recording import RunCancelled, RunInfo, recorded_run
 from smartops.audit.run_end import ship_own_records_async
 from smartops.errors import BadInput, PermanentError
@@ -73,8 +73,10 @@ async def run_job(
         with recorded_run(info) as ending:
             plan = graph.compile(job)
             kept = taking_up.last_of_each(history)
-            if resume is not None:
-                kept = _kept_of_earlier(plan, resume) | kept
+            if resume is not None and not history:
+                kept = _kept_of_earlier(plan, resume)
+                for one in kept.values():  # whoever takes up this run has to find it all here
+                    Progress(info.id).keep(one)
             made = await JobRun(plan, info, history=history, kept=kept).make(ending)
             ending.output = made if job.outputs else None
             if info.parent is not None and job.outputs:

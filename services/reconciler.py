@@ -28,6 +28,7 @@ from services.prefect_api import PrefectApi, prefect_api
 from services.slots import Slots
 from smartops.audit import schema
 from smartops.audit.leader import Leader
+from smartops.audit.progress import clear_old
 from smartops.audit.store import Store
 from smartops.errors import BadInput, JournalUnavailable, PrefectUnavailable, StoreUnavailable
 from smartops.settings import get_settings
@@ -37,6 +38,7 @@ _LOOK_BACK = timedelta(days=7)
 """How far it looks back when it starts: as long as Prefect keeps its events."""
 _OVERLAP = timedelta(minutes=2)
 _SLOTS_EVERY_S = 15.0
+_CLEAR_EVERY_S = 3600.0
 _LEAST_PAUSE_S = 0.5
 
 
@@ -53,6 +55,7 @@ class Reconciler:
         self._slots = Slots(store)
         self._leader = Leader(store)
         self._ended_since = datetime.now(UTC) - _LOOK_BACK
+        self._clear_at = 0.0
         self._slots_at = 0.0
         self._wakes = (asyncio.Event(), asyncio.Event())
         self._stopping = asyncio.Event()
@@ -106,6 +109,7 @@ class Reconciler:
 
     async def look_after_the_dead(self) -> None:
         """Give runs whose process died their end, on record and in Prefect."""
+        await self._clear_old_progress()
         try:
             async with prefect_api() as api:
                 active = await api.active_runs()
@@ -114,6 +118,14 @@ class Reconciler:
         except PrefectUnavailable:
             await self._dead.judge(None)
             raise
+
+    async def _clear_old_progress(self) -> None:
+        """Delete what runs have achieved that nobody has taken up for long, once an hour."""
+        if time.monotonic() < self._clear_at:
+            return
+        self._clear_at = time.monotonic() + _CLEAR_EVERY_S
+        settings = get_settings()
+        await asyncio.to_thread(clear_old, settings.progress_dir, settings.keep_progress)
 
     async def look_at_the_others(self) -> None:
         """Put on record the runs and the slots that belong to no machine: one reconciler does."""

@@ -167,14 +167,14 @@ async def resume(
     Raises BadInput when a step is in doubt, or there is nothing to take up.
     """
     run = detail.run
+    if run.state == "completed" and from_step is None:
+        raise BadInput(
+            f"run {run.run_id} has succeeded", hint="Name the step to begin from: --from STEP."
+        )
     earlier = load_earlier(run.run_id)
     spec = spec_on_record(store, run.revision) if run.revision else None
     if spec is None:
         raise BadInput(f"the revision of run {run.run_id} is not on record as it was")
-    if earlier.state == "completed" and from_step is None:
-        raise BadInput(
-            f"run {run.run_id} has succeeded", hint="Name the step to begin from: --from STEP."
-        )
     _check_steps(spec, from_step, earlier.history, earlier.decided, run.run_id)
     given = {**run.params, **params}
     spec.resolve_params(dict(given))

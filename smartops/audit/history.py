@@ -24,7 +24,14 @@ def history_on_record(store: Store, run_id: UUID) -> list[Kept]:
 
     Raises StoreUnavailable; BadInput where an output was masked or cut for the record.
     """
-    step = models.step_run
+    run, step = models.job_run, models.step_run
+    with store.reading() as connection:
+        before = connection.execute(sa.select(run.c.resumes).where(run.c.id == run_id)).scalar()
+    if before is not None:
+        raise BadInput(
+            f"run {run_id} has itself taken up run {before}, and what it kept is not on record",
+            hint="Take it up on the machine that it ran on, or start a new one.",
+        )
     columns = [step.c[name] for name in ("step", "state", "output", "error", "started_at")]
     query = sa.select(*columns).where(step.c.run_id == run_id).order_by(step.c.started_at)
     found: list[Kept] = []

@@ -217,7 +217,9 @@ def test_resuming_with_another_value(
     )
     first = json.loads(quick("job", "run", "job.yaml", "--wait", "--json").stdout)
     assert first["state"] == "failed"
-    resumed = quick("run", "resume", first["run_id"], "--set", "limit=2", "--wait", "--json")
+    second = json.loads(quick("run", "resume", first["run_id"], "--wait", "--json").stdout)
+    assert (second["state"], list(states(second))) == ("failed", ["check", "two"])
+    resumed = quick("run", "resume", second["run_id"], "--set", "limit=2", "--wait", "--json")
     found = json.loads(resumed.stdout)
     assert (found["state"], list(states(found))) == ("completed", ["check", "two"])
     assert texts(plant_control, done) == ["one", "two"]

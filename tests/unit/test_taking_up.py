@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from uuid6 import uuid7
 
 from flows.taking_up import AGAIN, ASKED, ENDED, kept_for, last_of_each, last_question, made_again
-from smartops.audit.progress import Kept, Progress
+from smartops.audit.progress import Kept, Progress, clear_old
 from smartops.errors import BadInput
 from smartops.jobs import graph
 from smartops.jobs.answers import Decision
 from smartops.jobs.graph import Plan
 from smartops.jobs.spec import JobSpec
+from smartops.settings import get_settings
 
 
 def plan(*steps: dict[str, Any]) -> Plan:
@@ -108,3 +111,14 @@ def test_notes_survive_a_torn_line(home: object) -> None:
     assert found == [("a", {"text": "ä\n", "n": 1.5}), ("c", None)]
     notes.forget()
     assert Progress(run).load() == []
+
+
+def test_old_notes_are_cleared_away(home: object) -> None:
+    """What nobody has taken up for long is deleted; the rest stays."""
+    old, new = uuid7(), uuid7()
+    for run in (old, new):
+        Progress(run).keep(Kept("a", "completed"))
+    os.utime(Progress(old)._path, (0, 0))
+    assert clear_old(get_settings().progress_dir, timedelta(days=30)) == 1
+    assert Progress(old).load() == []
+    assert len(Progress(new).load()) == 1

@@ -6,6 +6,7 @@ send the same form.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,7 +18,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from prefect.input.run_input import keyset_from_base_key
-from pydantic import Field, create_model
+from pydantic import Field, ValidationError, create_model
 
 from smartops.jobs.answers import VERDICTS, Answer, Decision
 from smartops.jobs.kinds.approval import Approval
@@ -65,13 +66,17 @@ class Question:
     @property
     def key(self) -> str:
         """What Prefect knows the question by."""
-        name = self.step.replace("[", "-").replace("]", "")  # it becomes a part of an address
-        return f"{name}-{self.number}"
+        return f"{key_name(self.step)}-{self.number}"
 
     @property
     def response_key(self) -> str:
         """Where Prefect keeps the answer."""
         return keyset_from_base_key(f"suspended-{self.key}")["response"]
+
+
+def key_name(step: str) -> str:
+    """Return a step's name on record as it can be a part of an address."""
+    return step.replace("[", "-").replace("]", "")
 
 
 def approval_question(step: Approval, number: int, text: str) -> Question:
@@ -162,4 +167,5 @@ async def wait_in_prefect(question: Question) -> None:
     """Suspend this run until the question is answered; it raises Prefect's ``Pause``."""
     form = question.form.with_initial_data(description=question.text)
     suspending: Any = suspend_flow_run(wait_for_input=form, key=question.key)
-    await suspending
+    with contextlib.suppress(ValidationError):  # somebody let it go on without a filled-in form
+        await suspending

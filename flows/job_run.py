@@ -54,7 +54,7 @@ class JobRun:
             "run": _run_names(info),
         }
         self._calls = StepCalls(plan, info, names, self._progress, dict(kept or {}))
-        self._calls.may_ask = info.deployment is not None
+        self._calls.may_ask = info.deployment is not None and not info.rehearsal
         self._walk = Walk(plan, self._calls.make)
         self._undone: dict[str, StepOutcome] = {}
 
@@ -75,9 +75,16 @@ class JobRun:
                     stopped = await self._steps(ending)
                     if cancelled_by is not None:
                         stopped = RunCancelled(f"cancelled by {cancelled_by}")
+                    stop.cleaning = True
                     await self._clean_up(stopped)
             except asyncio.CancelledError as cancelled:
-                stopped = cancelled  # while it waited for the job's locks: nothing was begun
+                stopped = cancelled  # while it waited for the job's locks
+                stop.cleaning = True
+                if self._calls.kept:  # it was begun, before it waited for a person
+                    self._calls.only_known = True
+                    _go_on()
+                    await self._walk.steps()
+                    await self._clean_up(stopped)
         self._tell_of_skipped()
         error = TerminationSignal(signal.SIGTERM) if stop.told else self._error(stopped)
         if error is None:
@@ -108,6 +115,8 @@ class JobRun:
             text = format_duration(limit) if limit else "its time"
             return JobTimeout(f"the run was not done after {text}")
         except asyncio.CancelledError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run has to end in order
             return error
 
     async def _take_answers(self, waiting: Sequence[StepBase]) -> bool:
@@ -152,9 +161,8 @@ class JobRun:
         failed = stopped is not None or self._walk.failed
         self._calls.failed = failed
         limit = self._job.cleanup.total_seconds() if failed else None
-        current = asyncio.current_task()
-        if current is not None and isinstance(stopped, asyncio.CancelledError):
-            current.uncancel()
+        if isinstance(stopped, asyncio.CancelledError):
+            _go_on()
         try:
             async with asyncio.timeout(limit):
                 if failed:
@@ -174,12 +182,17 @@ class JobRun:
 
     def _error(self, stopped: BaseException | None) -> BaseException | None:
         """Return the error of the run, if it has one."""
-        if isinstance(stopped, (asyncio.CancelledError, RunCancelled)):
+        if isinstance(stopped, asyncio.CancelledError):
+            return stopped
+        if isinstance(stopped, RunCancelled) and not self._calls.doubts:
             return stopped
         outcomes = {**self._walk.outcomes, **self._undone}
         unknown = {n: o for n, o in outcomes.items() if o.state == "unknown_outcome"}
         failed = unknown or {n: o for n, o in outcomes.items() if o.error and is_bad(o)}
         reasons = [f"{name}: {describe(o.error)}" for name, o in failed.items() if o.error]
+        for name, (_, why) in self._calls.doubts.items():
+            unknown.setdefault(name, StepOutcome("unknown_outcome"))
+            reasons.append(f"{name}: {why}") if name not in outcomes else None
         if stopped is not None and not unknown:
             reasons.insert(0, describe(stopped))
         if not reasons:
@@ -196,6 +209,13 @@ class JobRun:
             return templating.render(self._job.outputs, self._calls.known())
         except SmartOpsError as error:
             raise JobFailed(f"job {self._job.name} failed at its outputs: {error}") from error
+
+
+def _go_on() -> None:
+    """Let this task go on after it was cancelled: it has to end in order."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
 
 
 def _run_names(info: RunInfo) -> dict[str, Any]:

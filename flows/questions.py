@@ -10,7 +10,7 @@ from prefect import get_run_logger
 
 from flows import asking
 from flows.asking import Question
-from flows.taking_up import AGAIN, ASKED, ENDED
+from flows.taking_up import AGAIN, ANSWERED, ASKED, ENDED
 from smartops.audit.events import Event
 from smartops.audit.journal import get_journal
 from smartops.audit.progress import Kept, Progress
@@ -19,8 +19,6 @@ from smartops.errors import BadInput
 from smartops.jobs import answers
 from smartops.jobs.answers import Answer, Decision
 from smartops.jobs.kinds.approval import Approval
-
-_ANSWERED = "answered"
 
 
 class Questions:
@@ -71,7 +69,7 @@ class Questions:
             answer = self._checked(step, asking.answer_of(response))
             state = "granted" if answer and answer.granted else "denied"
         if answer is not None:
-            self._note(step.id, _ANSWERED)
+            self._note(step.id, ANSWERED)
             self._record_approval(step, text, state, answer.person, answer.comment)
         return answer
 
@@ -81,7 +79,7 @@ class Questions:
             return answers.check_answer(step, answer, self._info.requested_by)
         except BadInput as error:
             get_run_logger().warning("the answer to %s does not count: %s", step.id, error)
-            self._note(step.id, _ANSWERED)
+            self._note(step.id, ANSWERED)
             self._record_approval(step, str(error), "refused", answer.person or "?", answer.comment)
             return None
 
@@ -128,7 +126,7 @@ class Questions:
         response = await asking.read_response(self._info.id, self._about(name, evidence))
         decision = asking.decision_of(response) if response is not None else None
         if decision is not None:
-            self._note(name, AGAIN if decision.verdict == "retry" else _ANSWERED)
+            self._note(name, AGAIN if decision.verdict == "retry" else ANSWERED)
             body = {"step": name, **vars(decision)}
             get_journal().append(Event("decision", self._info.id, body))
         return decision

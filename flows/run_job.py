@@ -74,7 +74,7 @@ async def run_job(
             plan = graph.compile(job)
             kept = taking_up.last_of_each(history)
             if resume is not None and not history:
-                kept = _kept_of_earlier(plan, resume)
+                kept = _kept_of_earlier(plan, resume, rehearsal=rehearse)
                 for one in kept.values():  # whoever takes up this run has to find it all here
                     Progress(info.id).keep(one)
             made = await JobRun(plan, info, history=history, kept=kept).make(ending)
@@ -108,8 +108,10 @@ def _history_of_this_run(info: RunInfo) -> list[Kept]:
     return history
 
 
-def _kept_of_earlier(plan: graph.Plan, resume: Resume) -> dict[str, Kept]:
+def _kept_of_earlier(plan: graph.Plan, resume: Resume, *, rehearsal: bool) -> dict[str, Kept]:
     earlier = taking_up.load_earlier(resume.run)
+    if earlier.rehearsal != rehearsal:
+        raise BadInput("a rehearsal cannot be taken up by a real run, nor the other way round")
     if earlier.job != plan.job.name:
         raise BadInput(f"run {resume.run} is one of job {earlier.job}, not of {plan.job.name}")
     return taking_up.kept_for(plan, earlier.history, resume.from_step, earlier.decided)

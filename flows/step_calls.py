@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 
 from flows.walk import StepOutcome
 from smartops.audit import recording
-from smartops.audit.progress import Kept, Progress
+from smartops.audit.progress import UNKNOWN_ITEM, Kept, Progress
 from smartops.audit.recording import RunInfo, describe, step_state
 from smartops.errors import BadInput, NotDone, SmartOpsError
 from smartops.jobs import templating
@@ -55,8 +55,8 @@ class StepCalls:
     """Names on record whose outcome is not known, with the reason."""
     outputs: dict[str, Any] = field(default_factory=dict)
     """The outputs of the steps that succeeded, by id."""
-    made: list[tuple[StepBase, Item | None]] = field(default_factory=list)
-    """What has succeeded, in the order in which it ended."""
+    made: dict[str, tuple[StepBase, Item | None]] = field(default_factory=dict)
+    """What has succeeded, by its name on record, in the order in which it ended."""
     failed: bool = False
     """What ``{{ run.failed }}`` gives."""
     _undoings: set[str] = field(default_factory=set)
@@ -85,7 +85,7 @@ class StepCalls:
             outcome = self._each_kept(step) or await self._each(step)
         if outcome.state == "completed":
             self.outputs[step.id] = outcome.output
-        elif outcome.state == "unknown_outcome" and self.may_ask:
+        elif outcome.state == "unknown_outcome" and self.may_ask and not step.always:
             return StepOutcome("waiting", error=outcome.error)
         return outcome
 
@@ -127,7 +127,7 @@ class StepCalls:
         Notes the outcomes by name on record.
         """
         while self.made:
-            step, item = self.made.pop()
+            _, (step, item) = self.made.popitem()
             undoing = step.undo_step()
             if undoing is not None:
                 name = _name(undoing.id, item)
@@ -144,7 +144,7 @@ class StepCalls:
         for name, kept in self.kept.items():
             if name != step.id and name.partition("[")[0] == step.id and kept.state == "completed":
                 number = int(name.partition("[")[2].rstrip("]"))
-                self.made.append((step, Item(number, kept.item)))
+                self.made[name] = (step, Item(number, kept.item))
         return StepOutcome("completed", whole.output)
 
     async def _each(self, step: StepBase) -> StepOutcome:
@@ -159,8 +159,8 @@ class StepCalls:
         async def one(item: Item) -> None:
             async with limit:
                 stopped = any(_is_bad(outcome) for outcome in outcomes.values())
-                if not stopped or step.on_failure == "continue":
-                    name = _name(step.id, item)
+                name = _name(step.id, item)
+                if name in self.kept or not stopped or step.on_failure == "continue":
                     outcomes[item.number] = await self._one(step, name, item)
 
         tasks = [asyncio.create_task(one(item)) for item in items]
@@ -187,7 +187,7 @@ class StepCalls:
 
     async def _one(self, step: StepBase, name: str, item: Item | None = None) -> StepOutcome:
         kept = self.kept.get(name)
-        if kept is not None and (item is None or kept.item == item.value):
+        if kept is not None and (item is None or kept.item in (item.value, UNKNOWN_ITEM)):
             return self._note(step, item, _outcome_of(kept))
         if self.only_known and not (step.always or step.id in self._undoings):
             return StepOutcome("cancelled")
@@ -204,7 +204,7 @@ class StepCalls:
 
     def _note(self, step: StepBase, item: Item | None, outcome: StepOutcome) -> StepOutcome:
         if outcome.state == "completed":
-            self.made.append((step, item))
+            self.made[_name(step.id, item)] = (step, item)
         elif outcome.state == "unknown_outcome" and outcome.error is not None:
             self.doubts[_name(step.id, item)] = (item, describe(outcome.error))
         return outcome

@@ -17,6 +17,8 @@ class Stop:
 
     def __init__(self) -> None:
         self.told = False
+        self.cleaning = False
+        """Whether the run ends in order already: then it is left to that."""
 
 
 @contextmanager
@@ -36,8 +38,8 @@ def cancelled_by_signal() -> Iterator[Stop]:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def handler(*_: object) -> None:
-        if not stop.told and task is not None:
-            stop.told = True
+        first, stop.told = not stop.told, True
+        if first and not stop.cleaning and task is not None:
             loop.call_soon_threadsafe(task.cancel)
 
     vars(engine)["_prefect_sigterm_handler"] = handler

@@ -21,7 +21,7 @@ from smartops.vocabulary import Strict
 if TYPE_CHECKING:
     from smartops.audit.store import Store
 
-ASKED, AGAIN, ENDED = "asked", "again", "ended"
+ASKED, ANSWERED, AGAIN, ENDED = "asked", "answered", "again", "ended"
 """What stands in a run's progress beyond the states of steps."""
 STATES = frozenset({"completed", "failed", "unknown_outcome", "skipped"})
 
@@ -54,7 +54,7 @@ def last_question(history: Iterable[Kept]) -> Kept | None:
     for kept in history:
         if kept.state == ASKED:
             last = kept
-        elif kept.state == ENDED:
+        elif kept.state in {ENDED, ANSWERED, AGAIN}:
             last = None
     return last
 
@@ -80,8 +80,8 @@ def made_again(plan: Plan, kept: Mapping[str, Kept], from_step: str | None) -> s
         again.add(from_step)
     for step in plan.job.steps:
         of_step = [k for name, k in kept.items() if step_of(name) == step.id]
-        failed = any(k.state != "completed" for k in of_step) and step.on_failure == "fail"
-        if failed or (not of_step and not step.when):
+        failed = any(k.state not in {"completed", "skipped"} for k in of_step)
+        if failed and step.on_failure == "fail":
             again.add(step.id)
     for wave in plan.waves:
         again |= {step_id for step_id in wave if plan.needs[step_id] & again}
@@ -122,7 +122,8 @@ def kept_for(
         # An item of a list may stay where others of it have failed.
         is_item = name != step_id and kept.state == "completed"
         inputs_stay = step_id != from_step and not plan.needs[step_id] & again
-        return is_item and inputs_stay and undo_id(name) not in last
+        undone = undo_id(name) in last and last[undo_id(name)].state == "completed"
+        return is_item and inputs_stay and not undone
 
     return {name: kept for name, kept in last.items() if stays(name, kept)}
 
@@ -148,6 +149,7 @@ class Earlier:
     job: str
     state: str
     revision: str | None
+    rehearsal: bool
     history: list[Kept]
     decided: dict[str, Decision]
 
@@ -163,7 +165,14 @@ def load_earlier(run_id: UUID) -> Earlier:
         run = history.run_on_record(store, run_id)
         doubtful = history.doubtful_steps(store, run_id)
         decided = history.decisions_on_record(store, run_id)
-    return Earlier(run.job, run.state, run.revision, [*load_history(run_id), *doubtful], decided)
+        noted = Progress(run_id).load()
+        if noted:
+            # A process that dies between the record of a step and its note leaves only the record.
+            known = {kept.step for kept in noted}
+            noted = [*history.completed_on_record(store, run_id, known), *noted]
+        else:
+            noted = history.history_on_record(store, run_id)
+    return Earlier(run.job, run.state, run.revision, run.rehearsal, [*noted, *doubtful], decided)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from services import deployed_jobs
-from services.gate import BACKFILL, PARALLEL
+from services.gate import BACKFILL, PARALLEL, SCHEDULE
 from services.job_overview import in_words
 from services.prefect_schedules import as_prefect, fires
 from services.run_control import prefect
@@ -55,6 +55,8 @@ async def backfill(
     async with prefect() as client:
         job = await deployed_jobs.deployed_job(client, name)
         for schedule in job.spec.schedules:
+            if not schedule.active:
+                continue
             times = await fires(as_prefect(schedule), begin, end)
             if len(found) + len(times) > MOST:
                 raise BadInput(f"these are more than {MOST} runs; take a shorter period")
@@ -70,6 +72,7 @@ async def backfill(
                         idempotency_key=f"slot-{slot}",
                         labels={
                             SLOT: due_at.isoformat(),
+                            SCHEDULE: schedule.name,
                             BACKFILL: batch,
                             PARALLEL: parallel,
                             REQUESTED_BY: getpass.getuser(),

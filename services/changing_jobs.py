@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from services import deployed_jobs
 from services.deployed_jobs import DeployedJob
+from services.prefect_schedules import check_schedules
 from services.run_control import prefect
 from smartops import locks
 from smartops.audit.events import NO_RUN, Event
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
 Action = Literal["created", "updated", "unchanged", "deleted", "rolled-back", "paused", "resumed"]
+TEMPLATE = "run-job"
 _BY_FILE = "file "
 """How the source of a job from a file begins."""
 
@@ -74,13 +77,22 @@ def plan_changes(
             raise BadInput(f"two files hold a job {name!r}")
         now = deployed[name].revision if name in deployed else None
         new = revision_of(want.spec)
+        if name == TEMPLATE:
+            raise BadInput(f"a job cannot be called {name}: the template has that name")
+        if now is None and want.base is not None and name in last_known and not force:
+            raise Conflict(
+                f"job {name} was deleted meanwhile", hint="Give --force to make it again."
+            )
         if now not in {None, new} and not force:
             _check(name, now or "", want.base, last_known.get(name))
         action: Action = "created" if now is None else "unchanged" if now == new else "updated"
         changes[name] = Change(name, action, new, now)
     for name in sorted(set(prunable) - set(changes)):
         if name in deployed:
-            changes[name] = Change(name, "deleted", None, deployed[name].revision)
+            now = deployed[name].revision
+            if not force:
+                _check(name, now, None, last_known.get(name))
+            changes[name] = Change(name, "deleted", None, now)
     return list(changes.values())
 
 
@@ -107,17 +119,19 @@ async def apply(
     wanted: list[Wanted],
     person: str,
     *,
-    prune: bool = False,
+    prune: Sequence[Path] = (),
     dry_run: bool = False,
     force: bool = False,
 ) -> list[Change]:
     """Make jobs as they are wanted; return what was changed. Raises Conflict, PrefectUnavailable.
 
-    ``prune`` deletes jobs that came from files and are not wanted any more. All is planned before
-    anything is changed.
+    ``prune`` names folders: jobs that came from files there which are gone are deleted. All is
+    planned before anything is changed.
     """
+    for want in wanted:
+        await check_schedules(want.spec)
     history = changes_of(store, limit=100_000)
-    prunable = _from_files(history) if prune else set()
+    prunable = _from_files_gone(history, prune)
     specs = {want.spec.name: want for want in wanted}
     async with prefect() as client:
         deployed = await deployed_jobs.deployed_jobs(client)
@@ -143,7 +157,7 @@ async def _make(client: PrefectClient, change: Change, want: Wanted | None, pers
         record(change, person, want.source, want.spec)
     elif now is not None:
         await deployed_jobs.delete(client, now)
-        record(change, person, "file removed")
+        record(change, person, "pruned")
 
 
 def _last_known(history: Iterable[JobChange]) -> dict[str, str | None]:
@@ -155,13 +169,23 @@ def _last_known(history: Iterable[JobChange]) -> dict[str, str | None]:
     return known
 
 
-def _from_files(history: Iterable[JobChange]) -> set[str]:
-    """Return the jobs whose last change came from a file."""
-    source: dict[str, str] = {}
+def _from_files_gone(history: Iterable[JobChange], folders: Sequence[Path]) -> set[str]:
+    """Return the jobs whose last change came from a file of these folders which is gone."""
+    last: dict[str, JobChange] = {}
     for change in history:
         if change.action not in {"paused", "resumed"}:
-            source.setdefault(change.job, change.source)
-    return {job for job, text in source.items() if text.startswith(_BY_FILE)}
+            last.setdefault(change.job, change)
+    files = {
+        job: Path(change.source.removeprefix(_BY_FILE))
+        for job, change in last.items()
+        if change.source.startswith(_BY_FILE) and change.action != "deleted"
+    }
+    within = [folder.resolve() for folder in folders]
+    return {
+        job
+        for job, file in files.items()
+        if any(file.is_relative_to(folder) for folder in within) and not file.exists()
+    }
 
 
 def record(change: Change, person: str, source: str, spec: JobSpec | None = None) -> None:

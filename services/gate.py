@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,12 +16,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.states import AwaitingConcurrencySlot, Cancelled, Cancelling
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import AwaitingConcurrencySlot, Cancelled, Cancelling, Scheduled
 from pydantic import ValidationError
 
-from smartops.jobs.admission import GO, Admission, Candidate, Kind, admit
+from smartops.jobs.admission import GO, MISSED, Admission, Candidate, Kind, admit
 from smartops.jobs.spec import JobSpec
-from tasks.run_context import SLOT
+from tasks.run_context import CANCELLED_BY, SLOT
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -31,9 +32,13 @@ BACKFILL = "smartops.backfill"
 """The label of a run of a backfill: which one."""
 PARALLEL = "smartops.backfill-parallel"
 """The label that says how many runs of a backfill may run at the same time."""
+SCHEDULE = "smartops.schedule"
+"""The label of a run that was made later for a slot: the name of its schedule."""
 HELD = "AwaitingConcurrencySlot"
 _ACTIVE = {StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED}
-_MOST = 200
+_PAGE = 200
+LOOK_AGAIN = timedelta(seconds=5)
+"""When a run that is held back is looked at again."""
 
 
 async def ask(client: PrefectClient, run: FlowRun) -> bool:
@@ -41,30 +46,50 @@ async def ask(client: PrefectClient, run: FlowRun) -> bool:
 
     A run that is to be skipped is cancelled with the reason, one that is to wait stays scheduled.
     """
-    admission = await judge(client, run, datetime.now(UTC))
+    now = datetime.now(UTC)
+    if kind_of(run) != "manual" and due_at(run) > now:
+        return False  # workers look ahead; whether it may start is to be seen when it is due
+    admission = await judge(client, run, now)
     if admission.action == "go":
         return True
     for other in admission.cancel:
-        await client.set_flow_run_state(other, Cancelling(message="a later run takes its place"))
+        await _cancel(client, other)
     if admission.action == "skip":
         state: Any = Cancelled(name="Skipped", message=admission.reason)
         await client.set_flow_run_state(run.id, state, force=True)
         logger.info("run %s is skipped: %s", run.id, admission.reason)
-    elif run.state is None or run.state.name != HELD or run.state.message != admission.reason:
-        waiting: Any = AwaitingConcurrencySlot(message=admission.reason)
+    else:
+        # Scheduled anew each time, so that those who wait do not fill the worker's view.
+        waiting: Any = AwaitingConcurrencySlot(
+            message=admission.reason, scheduled_time=now + LOOK_AGAIN
+        )
         await client.set_flow_run_state(run.id, waiting, force=True)
     return False
+
+
+async def _cancel(client: PrefectClient, run_id: UUID) -> None:
+    """Cancel a run; one that waits for a person goes on, to take back what it has made."""
+    run = await client.read_flow_run(run_id)
+    if run.state is None or run.state.is_final() or run.state.is_cancelling():
+        return
+    message = "a later run takes its place"
+    if run.state.is_paused():
+        await client.update_flow_run_labels(run_id, {CANCELLED_BY: "overlap"})
+        await client.set_flow_run_state(run_id, Scheduled(message=message), force=True)
+    else:
+        await client.set_flow_run_state(run_id, Cancelling(message=message))
 
 
 async def judge(client: PrefectClient, run: FlowRun, now: datetime) -> Admission:
     """Return what becomes of a run. One that is of no schedule, or of no job of ours, goes."""
     kind = kind_of(run)
+    if run.run_count > 0:
+        return GO  # it goes on after it has waited for a person
     spec = spec_of(run.parameters) if kind != "manual" and run.deployment_id is not None else None
     if spec is None or run.deployment_id is None:
         return GO
     others = await _others(client, run, run.deployment_id, now)
-    zone = spec.schedules[0].timezone if spec.schedules else "UTC"
-    return admit(spec, _candidate(run, zone), [_candidate(o, zone) for o in others], now)
+    return admit(spec, _candidate(run, spec), [_candidate(o, spec) for o in others], now)
 
 
 def kind_of(run: FlowRun) -> Kind:
@@ -84,16 +109,35 @@ def due_at(run: FlowRun) -> datetime:
     return run.expected_start_time or run.created or datetime.now(UTC)
 
 
-def _candidate(run: FlowRun, zone: str) -> Candidate:
+def schedule_of(run: FlowRun) -> str:
+    """Return which schedule made a run: its name, else its id."""
+    named = run.labels.get(SCHEDULE)
+    if named is not None:
+        return str(named)
+    made_by = run.created_by
+    return str(made_by.display_value or made_by.id or "") if made_by is not None else ""
+
+
+def _zone_of(run: FlowRun, spec: JobSpec) -> str:
+    name = schedule_of(run)
+    zones = {schedule.name: schedule.timezone for schedule in spec.schedules}
+    first = spec.schedules[0].timezone if spec.schedules else "UTC"
+    return zones.get(name, first)
+
+
+def _candidate(run: FlowRun, spec: JobSpec) -> Candidate:
+    held = run.state is not None and run.state.name == HELD
+    ended = run.state is not None and run.state.is_final()
     return Candidate(
         run.id,
         due_at(run),
         kind_of(run),
-        active=run.state_type in _ACTIVE,
-        held=run.state is not None and run.state.name == HELD,
+        active=run.state_type in _ACTIVE or (run.run_count > 0 and not ended),
+        held=held and not (run.state and (run.state.message or "").startswith(MISSED)),
+        schedule=schedule_of(run),
         batch=str(run.labels.get(BACKFILL, "")),
         parallel=int(run.labels.get(PARALLEL, 1)),
-        timezone=zone,
+        timezone=_zone_of(run, spec),
     )
 
 
@@ -108,7 +152,7 @@ def spec_of(parameters: Mapping[str, Any] | None) -> JobSpec | None:
 async def _others(
     client: PrefectClient, run: FlowRun, deployment: UUID, now: datetime
 ) -> list[FlowRun]:
-    """Return the other runs of a deployment that are under way or due, the earliest first."""
+    """Return the other runs of a deployment that are under way or due."""
     of = FlowRunFilterDeploymentId(any_=[deployment])
     types = FlowRunFilterStateType(any_=list(_ACTIVE))
     due = FlowRunFilterExpectedStartTime(before_=now)
@@ -121,7 +165,17 @@ async def _others(
     ]
     found: dict[UUID, FlowRun] = {}
     for one in wanted:
-        for other in await client.read_flow_runs(flow_run_filter=one, limit=_MOST):
-            found[other.id] = other
+        offset = 0
+        while True:
+            page = await client.read_flow_runs(
+                flow_run_filter=one,
+                limit=_PAGE,
+                offset=offset,
+                sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+            )
+            found |= {other.id: other for other in page}
+            offset += len(page)
+            if len(page) < _PAGE:
+                break
     found.pop(run.id, None)
     return list(found.values())

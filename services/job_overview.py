@@ -14,6 +14,7 @@ from services.prefect_schedules import as_prefect, fires
 from services.run_control import prefect
 from smartops.audit.store import Store
 from smartops.durations import format_duration
+from smartops.errors import BadInput
 from smartops.jobs.scheduling import Schedule
 
 _LOOK_AHEAD = timedelta(days=400)
@@ -78,7 +79,10 @@ async def _next_due(job: DeployedJob) -> datetime | None:
         if not schedule.active:
             continue
         for ahead in (timedelta(days=2), _LOOK_AHEAD):
-            times = await fires(as_prefect(schedule), now, now + ahead)
+            try:
+                times = await fires(as_prefect(schedule), now, now + ahead)
+            except BadInput:
+                break  # made elsewhere; one bad schedule must not hide the other jobs
             if times:
                 found.append(times[0])
                 break

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from smartops.errors import BadInput
 from smartops.jobs.scheduling import Schedule
+from smartops.jobs.spec import JobSpec
 
 _PAGE = 1000
 _MOST = 50_000
@@ -32,9 +33,16 @@ def as_prefect(schedule: Schedule) -> SCHEDULE_TYPES:
         anchor: Any = schedule.start or datetime(2020, 1, 1, tzinfo=zone)
         every: Any = schedule.every
         return IntervalSchedule(interval=every, anchor_date=anchor, timezone=schedule.timezone)
-    except ValueError as error:
+    except (ValueError, KeyError, OverflowError) as error:
         text = " ".join(str(error).split())
         raise BadInput(f"the schedule cannot be used: {text}") from error
+
+
+async def check_schedules(spec: JobSpec) -> None:
+    """Raise BadInput for a schedule that Prefect does not take, or that never fires."""
+    now = datetime.now(UTC)
+    for schedule in spec.schedules:
+        await fires(as_prefect(schedule), now, now + timedelta(days=1))
 
 
 async def fires(schedule: Any, begin: datetime, end: datetime) -> list[datetime]:
@@ -49,7 +57,10 @@ async def fires(schedule: Any, begin: datetime, end: datetime) -> list[datetime]
     own: Any = TypeAdapter(SERVER_TYPES).validate_python(schedule.model_dump())
     found: list[datetime] = []
     while len(found) < _MOST:
-        dates = await own.get_dates(n=_PAGE, start=begin, end=end)
+        try:
+            dates = await own.get_dates(n=_PAGE, start=begin, end=end)
+        except (ValueError, OverflowError) as error:  # croniter's own are ValueErrors
+            raise BadInput(f"the schedule never fires: {error}") from error
         page = [date for date in dates if begin <= date <= end]
         found += page
         if len(dates) < _PAGE or not page:

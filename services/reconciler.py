@@ -27,6 +27,7 @@ from services.other_runs import OtherRuns
 from services.prefect_api import PrefectApi, prefect_api
 from services.slots import Slots
 from smartops.audit import schema
+from smartops.audit.history import waiting_runs
 from smartops.audit.leader import Leader
 from smartops.audit.progress import clear_old
 from smartops.audit.store import Store
@@ -125,7 +126,8 @@ class Reconciler:
             return
         self._clear_at = time.monotonic() + _CLEAR_EVERY_S
         settings = get_settings()
-        await asyncio.to_thread(clear_old, settings.progress_dir, settings.keep_progress)
+        waiting = await asyncio.to_thread(waiting_runs, self._store)
+        await asyncio.to_thread(clear_old, settings.progress_dir, settings.keep_progress, waiting)
 
     async def look_at_the_others(self) -> None:
         """Put on record the runs and the slots that belong to no machine: one reconciler does."""

@@ -19,7 +19,7 @@ from flows import asking
 from flows.taking_up import Resume, load_earlier, step_of
 from reports.runs import RunDetail
 from smartops.audit.events import Event
-from smartops.audit.history import doubtful_steps
+from smartops.audit.history import decision_asked, doubtful_steps, is_whole, list_resumes
 from smartops.audit.journal import get_journal
 from smartops.audit.revisions import spec_on_record
 from smartops.audit.store import Store
@@ -76,15 +76,15 @@ def open_question(store: Store, detail: RunDetail) -> OpenQuestion | None:
     if run.ended_at is not None or run.state not in {"suspended", "needs_decision"}:
         return None
     if run.state == "needs_decision":
-        doubtful = doubtful_steps(store, run.run_id)
-        return OpenQuestion(doubtful[0].step, doubtful[0].error, None) if doubtful else None
+        step = decision_asked(run.message)
+        return OpenQuestion(step, run.message.partition(": ")[2], None) if step else None
     asked = [a for a in detail.approvals if a.state in {"asked", "granted", "denied", "expired"}]
     waiting = asked[-1] if asked and asked[-1].state == "asked" else None
     spec = spec_on_record(store, run.revision) if run.revision else None
     if waiting is None or spec is None:
         return None
-    step = next((s for s in spec.steps if s.id == waiting.step), None)
-    return OpenQuestion(step.id, waiting.subject, step) if isinstance(step, Approval) else None
+    asks = next((s for s in spec.steps if s.id == waiting.step), None)
+    return OpenQuestion(asks.id, waiting.subject, asks) if isinstance(asks, Approval) else None
 
 
 async def answer_approval(store: Store, detail: RunDetail, answer: Answer) -> str:
@@ -96,7 +96,7 @@ async def answer_approval(store: Store, detail: RunDetail, answer: Answer) -> st
     if question is None or question.approval is None:
         raise BadInput(f"run {detail.run.run_id} waits for no approval: it is {detail.run.state}")
     checked = check_answer(question.approval, answer, detail.run.requested_by)
-    await _send(detail.run.run_id, asking.response_to(checked))
+    await _send(detail.run.run_id, question.step, asking.response_to(checked))
     return question.step
 
 
@@ -115,20 +115,25 @@ async def decide(store: Store, detail: RunDetail, step: str, decision: Decision)
     if question is not None:
         if question.step != step:
             raise BadInput(f"the run waits for a decision on step {question.step} first")
-        await _send(detail.run.run_id, vars(decision))
+        await _send(detail.run.run_id, step, vars(decision))
         return "the run goes on"
     body = {"step": step, **vars(decision)}
     get_journal().append(Event("decision", detail.run.run_id, body))
     return f"take the run up with `smartops run resume {str(detail.run.run_id)[:8]}`"
 
 
-async def _send(run_id: UUID, response: Mapping[str, Any]) -> None:
-    """Send a filled-in form to a run that waits for it."""
+async def _send(run_id: UUID, step: str, response: Mapping[str, Any]) -> None:
+    """Send a filled-in form to a run that waits for it, and for nothing else."""
     async with prefect() as client:
         run = await _read(client, run_id)
         if run.state is None or not run.state.is_paused():
             name = run.state.name if run.state else "unknown"
             raise BadInput(f"run {run_id} does not wait for an answer: in Prefect it is {name}")
+        key = run.state.state_details.pause_key or ""
+        if key.rpartition("-")[0] != asking.key_name(step):
+            raise BadInput(
+                f"run {run_id} waits for an answer about another step", hint="Look again."
+            )
         sent = await client.resume_flow_run(run_id, run_input=dict(response))
         if sent.status is not SetStateStatus.ACCEPT:
             reason = getattr(sent.details, "reason", None) or "no reason given"
@@ -177,6 +182,15 @@ async def resume(
         raise BadInput(f"the revision of run {run.run_id} is not on record as it was")
     _check_steps(spec, from_step, earlier.history, earlier.decided, run.run_id)
     given = {**run.params, **params}
+    for name, value in given.items():
+        if name not in params and not is_whole(value):
+            raise BadInput(
+                f"parameter {name!r} is a secret or too long for the record",
+                hint=f"Give it again: --set {name}=VALUE.",
+            )
+    taken_up = list_resumes(store, run.run_id)
+    if any(ended is None for ended in taken_up.values()):
+        raise BadInput(f"run {run.run_id} is being taken up already, by {next(iter(taken_up))}")
     spec.resolve_params(dict(given))
     async with prefect() as client:
         deployment = run.deployment and await _exists(client, UUID(run.deployment))
@@ -189,7 +203,9 @@ async def resume(
                 "job": spec.document(),
                 "params": given,
                 "resume": wanted.model_dump(mode="json"),
+                "rehearse": run.rehearsal,
             },
+            idempotency_key=f"resume-{run.run_id}-{len(taken_up)}",
             labels={REQUESTED_BY: getpass.getuser()},
         )
         return started.id

@@ -122,6 +122,7 @@ class Slots:
         known = await asyncio.to_thread(slots_since, self._store, min(times))
         known |= self._told
         events: list[Event] = []
+        told: dict[UUID, str] = {}
         for deployment, due_times in dates.values():
             watched = {
                 due: text
@@ -132,9 +133,12 @@ class Slots:
                 runs = await api.due_runs(deployment.id, min(watched) - _NEARBY, now)
                 decided = self._decide(deployment, due_times, watched, runs, known, now)
                 events += [slot.event() for slot in decided]
+                told |= {slot.id: slot.outcome for slot in decided}
                 await self._catch_up(api, deployment, decided, runs, now)
         if events:
             get_journal().append(*events)
+        # Only now: what failed before this is decided again, and nothing is made twice.
+        self._told.update(told)
         return len(events)
 
     @staticmethod
@@ -150,7 +154,10 @@ class Slots:
     ) -> dict[datetime, str]:
         """Return the times of a deployment's schedules since shortly before the last on record."""
         found: dict[datetime, str] = {}
+        some_active = any(schedule.active for schedule in deployment.schedules)
         for schedule in deployment.schedules:
+            if some_active and not schedule.active:
+                continue
             text = _text(schedule)
             first, newest = last.get((str(deployment.id), text)) or (schedule.created or now,) * 2
             begin = max(first, newest - _CORRECTION, now - _LONGEST_LOOK)
@@ -191,7 +198,6 @@ class Slots:
             slot = Slot(deployment.id, deployment.name, due, schedule, *decided, run_id)
             if known.get(slot.id) in {"run", "skipped", decided[0]}:
                 continue
-            self._told[slot.id] = decided[0]
             slots.append(slot)
         return slots
 
@@ -224,8 +230,13 @@ def _params_at(deployment: DeploymentResponse, schedule: str) -> dict[str, Any]:
     """Return the parameters of the runs of a schedule."""
     for known in deployment.schedules:
         if _text(known) == schedule:
-            return dict((known.parameters or {}).get("params", {}))
-    return {}
+            own = (known.parameters or {}).get("params")
+            return dict(own if own is not None else _default_params(deployment))
+    return _default_params(deployment)
+
+
+def _default_params(deployment: DeploymentResponse) -> dict[str, Any]:
+    return dict((deployment.parameters or {}).get("params") or {})
 
 
 def _text(schedule: DeploymentSchedule) -> str:

@@ -97,9 +97,12 @@ class SmartOpsWorker(ProcessWorker):
         self._claims[flow_run.id] = claim
         try:
             await super()._submit_run(flow_run)
+        except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+            logger.warning("run %s could not be taken, and is tried again: %s", flow_run.id, error)
         finally:
             if self._claims.pop(flow_run.id, None) is not None:  # it never came to `run`
                 _record("process.exited", flow_run.id, claim, exit_status=None)
+                self._leave(flow_run)
 
     async def _may_start(self, flow_run: FlowRun) -> bool:
         """Return whether the job's policies let a run start now; not, where nobody can tell."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,8 @@ FLOW = "run-job"
 OUTPUTS_KEY = "smartops-outputs"
 """Where the run of a child leaves its outputs in Prefect, for its parent."""
 DEEPEST = 10
+_ended: Counter[UUID] = Counter()
+"""How many children of a step have ended, by its task run: the next attempt starts another one."""
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.2, 2.0
 _TIME_TO_CANCEL_S = 20.0
 
@@ -69,6 +73,13 @@ async def run_child(job: str, params: Mapping[str, Any] | None = None) -> dict[s
     return {"run_id": str(child.id), "job": job, "state": "completed", "outputs": outputs}
 
 
+def _task_run_id() -> UUID:
+    context = TaskRunContext.get()
+    if context is None:
+        raise RuntimeError("a step runs as a Prefect task")
+    return context.task_run.id
+
+
 def _depth() -> int:
     context = FlowRunContext.get()
     labels = context.flow_run.labels if context and context.flow_run else {}
@@ -91,7 +102,7 @@ async def _start(client: PrefectClient, job: str, params: dict[str, Any], depth:
         deployment.id,
         parameters={**deployment.parameters, "params": params, "rehearse": rehearsing.get()},
         parent_task_run_id=context.task_run.id,
-        idempotency_key=f"{context.task_run.id}-{context.task_run.run_count}",
+        idempotency_key=f"{context.task_run.id}-{_ended[context.task_run.id]}",
         labels=labels,
     )
 
@@ -99,9 +110,12 @@ async def _start(client: PrefectClient, job: str, params: dict[str, Any], depth:
 async def _end_of(client: PrefectClient, run_id: UUID) -> State[Any]:
     pause_s = _SHORTEST_POLL_S
     while True:
-        run = await client.read_flow_run(run_id)
-        if run.state is not None and run.state.is_final():
-            return run.state
+        with contextlib.suppress(httpx.TransportError, PrefectHTTPStatusError):
+            # The child goes on while Prefect is away; the step's time limit ends the wait.
+            run = await client.read_flow_run(run_id)
+            if run.state is not None and run.state.is_final():
+                _ended[_task_run_id()] += 1
+                return run.state
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 1.2, _LONGEST_POLL_S)
 

@@ -16,7 +16,7 @@ from typing import Any
 from prefect import get_run_logger
 
 from smartops import errors
-from smartops.errors import BadInput, FunctionFailed, SmartOpsError
+from smartops.errors import BadInput, FunctionFailed, SmartOpsError, UnknownOutcome
 from smartops.settings import get_settings
 from smartops.vocabulary import Effect
 from tasks.step import current_record, step
@@ -55,7 +55,7 @@ async def call_function(function: str, args: Mapping[str, Any] | None = None) ->
             _end(process)
             await asyncio.shield(process.wait())
             await asyncio.shield(talk)
-        return {"value": _result(function, place, status)}
+        return {"value": _result(function, place, status, record.effect)}
 
 
 def check_allowed(function: str) -> None:
@@ -96,11 +96,14 @@ def _end(process: asyncio.subprocess.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _result(function: str, place: Path, status: int) -> Any:
+def _result(function: str, place: Path, status: int, effect: Effect) -> Any:
     try:
         answer = json.loads(place.read_text("utf-8"))
     except (FileNotFoundError, ValueError):
-        raise FunctionFailed(f"{function} ended its process (exit status {status})") from None
+        text = f"{function} ended its process (exit status {status})"
+        if effect is Effect.UNSAFE:
+            raise UnknownOutcome(f"{text}; what it did before is not known") from None
+        raise FunctionFailed(text) from None
     if "error" not in answer:
         return answer["value"]
     raise _error(function, answer)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from smartops.audit import models
-from smartops.audit.progress import Kept
+from smartops.audit.progress import UNKNOWN_ITEM, Kept
 from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs.answers import VERDICTS, Decision
 
 MASK = "********"
+_NEEDS_DECISION = re.compile(r"step (\S+) needs a decision: ")
 
 
 def history_on_record(store: Store, run_id: UUID) -> list[Kept]:
@@ -24,7 +27,7 @@ def history_on_record(store: Store, run_id: UUID) -> list[Kept]:
 
     Raises StoreUnavailable; BadInput where an output was masked or cut for the record.
     """
-    run, step = models.job_run, models.step_run
+    run = models.job_run
     with store.reading() as connection:
         before = connection.execute(sa.select(run.c.resumes).where(run.c.id == run_id)).scalar()
     if before is not None:
@@ -32,12 +35,30 @@ def history_on_record(store: Store, run_id: UUID) -> list[Kept]:
             f"run {run_id} has itself taken up run {before}, and what it kept is not on record",
             hint="Take it up on the machine that it ran on, or start a new one.",
         )
+    found = [
+        Kept(k.step, k.state, k.output, k.error, UNKNOWN_ITEM, k.at) if "[" in k.step else k
+        for k in _steps(store, run_id)
+    ]
+    return [*found, *_asked(store, run_id)]
+
+
+def completed_on_record(store: Store, run_id: UUID, known: Collection[str]) -> list[Kept]:
+    """Return the steps that succeeded and are not among the known ones; see above."""
+    return [
+        Kept(k.step, k.state, k.output, k.error, UNKNOWN_ITEM, k.at)
+        for k in _steps(store, run_id, known)
+        if k.state == "completed"
+    ]
+
+
+def _steps(store: Store, run_id: UUID, known: Collection[str] = ()) -> list[Kept]:
+    step = models.step_run
     columns = [step.c[name] for name in ("step", "state", "output", "error", "started_at")]
     query = sa.select(*columns).where(step.c.run_id == run_id).order_by(step.c.started_at)
     found: list[Kept] = []
     with store.reading() as connection:
         for row in connection.execute(query):
-            if row.state == "skipped":
+            if row.state == "skipped" or row.step in known:
                 continue
             output = None if row.output is None else json.loads(row.output)
             if row.state == "completed" and not is_whole(output):
@@ -50,6 +71,31 @@ def history_on_record(store: Store, run_id: UUID) -> list[Kept]:
     return found
 
 
+def _asked(store: Store, run_id: UUID) -> list[Kept]:
+    """Return the questions that a waiting run has asked, the open one last."""
+    run, approval = models.job_run, models.approval
+    with store.reading() as connection:
+        row = connection.execute(
+            sa.select(run.c.state, run.c.message, run.c.ended_at).where(run.c.id == run_id)
+        ).first()
+        asked = connection.execute(
+            sa.select(approval.c.step, approval.c.at)
+            .where(approval.c.run_id == run_id, approval.c.state == "asked")
+            .order_by(approval.c.at)
+        ).all()
+    if row is None or row.ended_at is not None:
+        return []
+    if (step := decision_asked(row.message)) is not None:
+        return [Kept(step, "asked")]
+    return [Kept(entry.step, "asked", at=entry.at.timestamp()) for entry in asked]
+
+
+def decision_asked(message: str) -> str | None:
+    """Return the step on which a run waits for a decision, by its message on record."""
+    match = _NEEDS_DECISION.match(message)
+    return match[1] if match else None
+
+
 @dataclass(frozen=True)
 class EndedRun:
     """A run as it stands on record."""
@@ -57,12 +103,14 @@ class EndedRun:
     job: str
     state: str
     revision: str | None
+    rehearsal: bool
 
 
 def run_on_record(store: Store, run_id: UUID) -> EndedRun:
     """Return a run of a job that has ended. Raises StoreUnavailable; BadInput for any other."""
     run = models.job_run
-    columns = (run.c.job, run.c.state, run.c.revision, run.c.kind, run.c.ended_at)
+    names = ("job", "state", "revision", "rehearsal", "kind", "ended_at")
+    columns = [run.c[name] for name in names]
     with store.reading() as connection:
         row = connection.execute(sa.select(*columns).where(run.c.id == run_id)).first()
     if row is None:
@@ -70,7 +118,26 @@ def run_on_record(store: Store, run_id: UUID) -> EndedRun:
     if row.kind != "job" or row.ended_at is None:
         what = "is no run of a job" if row.kind != "job" else f"has not ended: it is {row.state}"
         raise BadInput(f"run {run_id} {what}")
-    return EndedRun(row.job, row.state, row.revision)
+    return EndedRun(row.job, row.state, row.revision, bool(row.rehearsal))
+
+
+def list_resumes(store: Store, run_id: UUID) -> dict[UUID, datetime | None]:
+    """Return the runs that have taken a run up, with their ends. Raises StoreUnavailable."""
+    run = models.job_run
+    query = sa.select(run.c.id, run.c.ended_at).where(run.c.resumes == run_id)
+    with store.reading() as connection:
+        return {
+            row[0]: row[1] for row in connection.execute(query.order_by(run.c.started_at.desc()))
+        }
+
+
+def waiting_runs(store: Store) -> list[UUID]:
+    """Return the runs that wait for a person. Raises StoreUnavailable."""
+    run = models.job_run
+    waits = run.c.state.in_(("suspended", "needs_decision"))
+    with store.reading() as connection:
+        query = sa.select(run.c.id).where(waits, run.c.ended_at.is_(None))
+        return list(connection.execute(query).scalars())
 
 
 def doubtful_steps(store: Store, run_id: UUID) -> list[Kept]:
@@ -81,20 +148,24 @@ def doubtful_steps(store: Store, run_id: UUID) -> list[Kept]:
     last: dict[str, Kept] = {}
     with store.reading() as connection:
         for row in connection.execute(query):
-            at = row.started_at.timestamp()
-            last[row.step] = Kept(row.step, row.state, None, row.error or "", at=at)
+            at, item = row.started_at.timestamp(), UNKNOWN_ITEM if "[" in row.step else None
+            last[row.step] = Kept(row.step, row.state, None, row.error or "", item, at)
     return [kept for kept in last.values() if kept.state == "unknown_outcome"]
 
 
 def decisions_on_record(store: Store, run_id: UUID) -> dict[str, Decision]:
-    """Return the last decision on each step of a run, by its name. Raises StoreUnavailable."""
+    """Return the decisions on the last attempts of a run's steps, by their names.
+
+    A decision on an earlier attempt says nothing of a later one. Raises StoreUnavailable.
+    """
+    begun = {kept.step: kept.at for kept in doubtful_steps(store, run_id)}
     table = models.decision
     query = sa.select(table).where(table.c.run_id == run_id).order_by(table.c.at)
     with store.reading() as connection:
         return {
             row.step: Decision(row.verdict, row.person, row.comment)
             for row in connection.execute(query)
-            if row.step and row.verdict in VERDICTS
+            if row.verdict in VERDICTS and row.at.timestamp() > begun.get(row.step, float("inf"))
         }
 
 

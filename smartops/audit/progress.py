@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +19,8 @@ from uuid import UUID
 from smartops.settings import get_settings
 
 _SUFFIX = ".jsonl"
+UNKNOWN_ITEM = "(the value is not on record)"
+"""The value of an item that is only known from the record."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,17 @@ def _path(run_id: UUID) -> Path:
     return get_settings().progress_dir / f"{run_id}{_SUFFIX}"
 
 
-def clear_old(folder: Path, age: timedelta) -> int:
-    """Delete the files of runs that nobody has taken up for long; return how many."""
+def clear_old(folder: Path, age: timedelta, keep: Collection[UUID] = ()) -> int:
+    """Delete the files of runs that nobody has taken up for long; return how many.
+
+    Those to ``keep`` still wait for a person.
+    """
+    kept = {_path(run_id) for run_id in keep}
     limit = time.time() - age.total_seconds()
     gone = 0
     for path in folder.glob(f"*{_SUFFIX}") if folder.is_dir() else ():
         try:
-            if path.stat().st_mtime < limit:
+            if path not in kept and path.stat().st_mtime < limit:
                 path.unlink()
                 gone += 1
         except FileNotFoundError:

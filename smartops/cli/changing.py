@@ -38,6 +38,9 @@ def apply(
     as_json: AsJson = False,
 ) -> None:
     """Create the jobs of files, and bring those that differ up to date."""
+    folders = [path for path in paths if path.is_dir()]
+    if prune and not folders:
+        raise BadInput("--prune needs a folder: it deletes the jobs whose files are gone from it")
     files = _files(paths)
     wanted = [_wanted(file) for file in files]
     use_prefect()
@@ -46,7 +49,12 @@ def apply(
     with audit_store() as store:
         changes = asyncio.run(
             changing_jobs.apply(
-                store, wanted, getpass.getuser(), prune=prune, dry_run=dry_run, force=force
+                store,
+                wanted,
+                getpass.getuser(),
+                prune=folders if prune else (),
+                dry_run=dry_run,
+                force=force,
             )
         )
     if not dry_run:

@@ -27,6 +27,8 @@ class Candidate:
     """Whether it has begun, or a worker has taken it; waiting for a person counts as well."""
     held: bool = False
     """Whether it was held back before: then it is late because of that."""
+    schedule: str = ""
+    """Which of the job's schedules made it."""
     batch: str = ""
     """For a backfill: which one."""
     parallel: int = 1
@@ -50,6 +52,8 @@ class Admission:
 
 
 GO = Admission("go")
+MISSED = "missed: "
+"""How the reason begins for which a run waits that was missed."""
 
 
 def admit(job: JobSpec, run: Candidate, others: Sequence[Candidate], now: datetime) -> Admission:
@@ -62,7 +66,7 @@ def admit(job: JobSpec, run: Candidate, others: Sequence[Candidate], now: dateti
     if run.kind == "backfill":
         batch = [other for other in others if other.batch == run.batch]
         return _within_limit(run, batch, run.parallel)
-    if any(o.due_at == run.due_at and o.kind != "manual" and _leads(o, run) for o in others):
+    if any(_same_slot(o, run) and _leads(o, run) for o in others):
         return Admission("skip", "another run has the same slot")
     if reason := reason_to_skip(job.skip_on, run.due_at, run.timezone):
         return Admission("skip", reason)
@@ -72,6 +76,10 @@ def admit(job: JobSpec, run: Candidate, others: Sequence[Candidate], now: dateti
         if missed is not None:
             return missed
     return _overlap(job, run, others)
+
+
+def _same_slot(one: Candidate, other: Candidate) -> bool:
+    return one.kind != "manual" and one.due_at == other.due_at and one.schedule == other.schedule
 
 
 def _leads(other: Candidate, run: Candidate) -> bool:
@@ -89,10 +97,13 @@ def to_catch_up(missed: Missed, due: Sequence[datetime], now: datetime) -> list[
     return wanted if missed.run == "all" else []
 
 
-def _within_limit(run: Candidate, others: Sequence[Candidate], limit: int) -> Admission:
+def _within_limit(
+    run: Candidate, others: Sequence[Candidate], limit: int, what: str = ""
+) -> Admission:
     before = [other for other in others if _leads(other, run)]
     if len(before) >= limit:
-        return Admission("wait", f"{len(before)} runs are before it, and {limit} may run at once")
+        text = f"{what}{len(before)} runs are before it, and {limit} may run at once"
+        return Admission("wait", text)
     return GO
 
 
@@ -111,7 +122,7 @@ def _missed(
     if missed.run == "all":
         active = [other for other in others if other.active]
         ahead = [other for other in waiting if other.place < run.place]
-        return _within_limit(run, [*active, *ahead], missed.parallel)
+        return _within_limit(run, [*active, *ahead], missed.parallel, MISSED)
     if any(other.place > run.place for other in waiting):
         return Admission("skip", f"{text}; a later one runs in its place")
     return None

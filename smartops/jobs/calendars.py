@@ -22,14 +22,17 @@ def check_place(code: str) -> None:
 def _holidays(code: str) -> HolidayBase:
     import holidays  # noqa: PLC0415 - slow to import, and few jobs need it
 
-    country, _, part = code.partition("-")
+    country, hyphen, part = code.partition("-")
+    unknown = ValueError(
+        f"no holidays are known of {code!r}; write a country such as DE, or a part of one such as "
+        "DE-BY"
+    )
+    if country not in holidays.list_supported_countries() or (hyphen and not part):
+        raise unknown
     try:
         return holidays.country_holidays(country, subdiv=part or None, language="en_US")
     except NotImplementedError:
-        raise ValueError(
-            f"no holidays are known of {code!r}; write a country such as DE, or a part of one "
-            "such as DE-BY"
-        ) from None
+        raise unknown from None
 
 
 def reason_to_skip(skip_on: SkipOn, due_at: datetime, timezone: str) -> str:

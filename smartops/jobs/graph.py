@@ -167,6 +167,8 @@ def _undo(names: _Names, index: int, step: StepBase) -> Iterable[Problem]:
             yield Problem((*path, *where), text)
         return
     assert undo is not None  # noqa: S101 - for the type checker
+    if undo.kind == "approval":
+        yield Problem((*path, "kind"), "nobody can be asked while a step is undone")
     if undo.id in names.steps:
         yield Problem(path, f"the id {undo.id!r} is that of a step; it names this step's undoing")
     given = undo.changed() & NOT_FOR_UNDO

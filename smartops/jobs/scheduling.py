@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, time
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
@@ -18,8 +19,11 @@ ClockTime = Annotated[str, Field(pattern=TIME_PATTERN)]
 Overlap = Literal["skip", "queue_one", "queue_all", "cancel_running", "allow"]
 
 
+_NO_PLACES = {"localtime", "posixrules", "Factory"}
+
+
 def _known_zone(name: str) -> str:
-    if name not in available_timezones():
+    if name not in available_timezones() - _NO_PLACES:
         raise ValueError(f"{name!r} is no time zone; write one such as Europe/Berlin or UTC")
     return name
 
@@ -74,6 +78,20 @@ class Schedule(Strict):
     def _zone(cls, name: str) -> str:
         return _known_zone(name)
 
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, text: str | None) -> str | None:
+        if text is not None and not text.startswith("@") and len(text.split()) != 5:
+            raise ValueError("cron has five fields: minute, hour, day of month, month, weekday")
+        return text
+
+    @field_validator("rrule")
+    @classmethod
+    def _goes_on(cls, text: str | None) -> str | None:
+        if text is not None and re.search(r"INTERVAL=0*(?:;|$)", text, re.IGNORECASE):
+            raise ValueError("an INTERVAL of 0 would never come to an end")
+        return text
+
     @field_validator("every")
     @classmethod
     def _not_a_storm(cls, value: Any) -> Any:
@@ -86,6 +104,8 @@ class Schedule(Strict):
     def _with_zone(cls, value: datetime | None) -> datetime | None:
         if value is not None and value.tzinfo is None:
             raise ValueError("write the start with its zone, as in 2026-01-01T06:00:00+01:00")
+        if value is not None and not 1970 <= value.year <= 2200:
+            raise ValueError("a start lies between 1970 and 2200")
         return value
 
     @model_validator(mode="after")

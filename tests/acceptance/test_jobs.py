@@ -201,15 +201,21 @@ async def test_waiting_for_the_wire_is_no_effect(run: Run) -> None:
     running = stacks.find()
     assert running is not None
     assert running.plant is not None
-    async with exclusive(f"modbus://127.0.0.1:{running.plant.modbus_port}"):
-        holding_nothing = Context()
-        detail = await asyncio.create_task(
-            run(
-                "name: waits\nsteps: [{id: s, kind: modbus.write, device: plant-line, "
-                "tag: reset_counters, value: true, timeout: 300ms}]"
-            ),
-            context=holding_nothing,
-        )
+    held = asyncio.Event()
+
+    async def hold(resource: str) -> None:
+        async with exclusive(resource):
+            held.set()
+            await asyncio.sleep(3600)
+
+    resource = f"modbus://127.0.0.1:{running.plant.modbus_port}"
+    holder = asyncio.create_task(hold(resource), context=Context())
+    await held.wait()
+    detail = await run(
+        "name: waits\nsteps: [{id: s, kind: modbus.write, device: plant-line, "
+        "tag: reset_counters, value: true, timeout: 300ms}]"
+    )
+    holder.cancel()
     assert (detail.steps[0].state, detail.steps[0].error_class) == ("failed", "StepTimeout")
     assert detail.commands == ()
 

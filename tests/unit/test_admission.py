@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
-from smartops.jobs.admission import Candidate, admit
+from smartops.jobs.admission import MISSED, Candidate, admit
 from smartops.jobs.calendars import reason_to_skip
 from smartops.jobs.scheduling import Schedule, SkipOn
 from smartops.jobs.spec import JobSpec
@@ -86,6 +86,23 @@ def test_a_run_that_was_held_back_was_not_missed() -> None:
     assert admit(policy, run(10), [], NOW).action == "skip"
 
 
+def test_missed_runs_that_wait_stay_missed() -> None:
+    """All of them run in the end, so many at once, whatever the overlap policy says."""
+    policy = job(missed={"run": "all", "parallel": 1}, overlap="skip")
+    first, second = run(30, 1, active=True), run(20, 2)
+    waits = admit(policy, second, [first], NOW)
+    assert waits.action == "wait"
+    assert waits.reason.startswith(MISSED), "by which the gate knows it at the next look"
+    assert admit(policy, second, [], NOW).action == "go"
+
+
+def test_two_schedules_may_fire_at_once() -> None:
+    """They are two slots, each with its run."""
+    policy = job(overlap="allow")
+    twins = [run(0, 1, schedule="a"), run(0, 2, schedule="b")]
+    assert admit(policy, twins[1], [twins[0]], NOW).action == "go"
+
+
 def test_a_slot_has_one_run() -> None:
     """Of two runs of one slot the first goes, and the other one never."""
     policy = job(overlap="allow")
@@ -160,6 +177,10 @@ def test_a_window_in_the_night_of_the_clock_change() -> None:
         {"every": "500ms"},
         {"every": "1h", "start": "2026-01-01T00:00:00"},
         {"cron": "0 6 * * *", "start": "2026-01-01T00:00:00Z"},
+        {"cron": "* * * * * *"},
+        {"rrule": "FREQ=DAILY;INTERVAL=0"},
+        {"cron": "0 6 * * *", "timezone": "localtime"},
+        {"every": "1h", "start": "0001-01-01T00:00:00Z"},
     ],
 )
 def test_schedules_that_make_no_sense(bad: dict[str, str]) -> None:
@@ -168,7 +189,7 @@ def test_schedules_that_make_no_sense(bad: dict[str, str]) -> None:
         Schedule.model_validate(bad)
 
 
-@pytest.mark.parametrize("bad", [["XX"], ["DE-XX"], ["de by"]])
+@pytest.mark.parametrize("bad", [["XX"], ["DE-XX"], ["de by"], ["HolidayBase"], ["DE-"]])
 def test_unknown_holidays(bad: list[str]) -> None:
     """A place whose holidays nobody knows would never skip anything."""
     with pytest.raises(ValidationError, match="no holidays are known"):

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from uuid6 import uuid7
 
-from flows.taking_up import AGAIN, ASKED, ENDED, kept_for, last_of_each, last_question, made_again
+from flows.taking_up import (
+    AGAIN,
+    ANSWERED,
+    ASKED,
+    ENDED,
+    kept_for,
+    last_of_each,
+    last_question,
+    made_again,
+)
 from smartops.audit.progress import Kept, Progress, clear_old
 from smartops.errors import BadInput
 from smartops.jobs import graph
@@ -66,6 +75,25 @@ def test_items_of_a_list_stay() -> None:
     assert kept([*history, *done("undo_each[0]")], job=job) == {"a"}
 
 
+def test_what_was_skipped_is_no_failure() -> None:
+    """A step whose condition was not true has stopped nothing."""
+    job = plan({"id": "b", "when": "false"}, {"id": "c", "needs": ["b"]}, {"id": "d"})
+    history = [Kept("b", "skipped"), *done("c"), Kept("d", "failed", error="x")]
+    assert kept(history, job=job) == {"c"}
+    assert kept(history[1:], job=job) == {"c"}
+
+
+def test_a_failed_undo_has_taken_nothing_back() -> None:
+    """The effect of the item stands, so that it is not made again."""
+    job = plan({"id": "each", "foreach": [1, 2]})
+    history = [
+        Kept("each[0]", "completed", item=1),
+        Kept("each[1]", "failed", item=2),
+        Kept("undo_each[0]", "failed", error="away"),
+    ]
+    assert kept(history, job=job) == {"each[0]"}
+
+
 def test_an_allowed_failure_stays_as_it_is() -> None:
     """It has not stopped the run, so it is no reason to make it again."""
     job = plan({"id": "a", "on_failure": "continue"}, {"id": "b", "needs": ["a"]}, {"id": "c"})
@@ -94,6 +122,7 @@ def test_a_question_is_open_until_the_run_ends() -> None:
     asked = Kept("ask", ASKED)
     assert last_question([asked]) == asked
     assert last_question([asked, Kept("", ENDED)]) is None
+    assert last_question([asked, Kept("ask", ANSWERED)]) is None, "killed after the answer"
     assert last_question(done("a")) is None
     assert last_of_each([*done("a"), Kept("a", AGAIN)]) == {}
 

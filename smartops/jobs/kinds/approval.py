@@ -11,7 +11,9 @@ from smartops.jobs.kinds import register
 from smartops.jobs.param import Param, ParamName
 from smartops.jobs.step import StepBase, suggest
 
-_NO_MEANING = frozenset({"retry", "timeout", "effect", "foreach", "max_parallel", "undo", "locks"})
+_NO_MEANING = frozenset(
+    {"retry", "timeout", "effect", "foreach", "max_parallel", "undo", "locks", "always"}
+)
 
 
 @register

@@ -24,10 +24,10 @@ from smartops.jobs import templating
 from smartops.jobs.graph import Plan
 from smartops.jobs.kinds.approval import Approval
 from smartops.jobs.step import StepBase
-from smartops.locks import Actor, acting, held
+from smartops.locks import Actor, acting, held, inherit
 from smartops.rehearsal import rehearsing
 from smartops.settings import get_settings
-from tasks.run_context import SLOT, cancelled_by_person
+from tasks.run_context import SLOT, cancelled_by_person, inherited_locks
 
 
 class JobFailed(PermanentError):
@@ -64,6 +64,7 @@ class JobRun:
         When it is told to stop, what can be undone is, and the steps for the end are made, before
         it ends. A run that waits for a person holds none of the job's locks.
         """
+        inherit(inherited_locks())
         rehearsing.set(self._calls.info.rehearsal)
         acting.set(Actor(str(self._calls.info.id), self._job.name))
         cancelled_by = cancelled_by_person()

@@ -85,6 +85,7 @@ def plan_changes(
             )
         if now not in {None, new} and not force:
             _check(name, now or "", want.base, last_known.get(name))
+            _check_drift(deployed[name])
         action: Action = "created" if now is None else "unchanged" if now == new else "updated"
         changes[name] = Change(name, action, new, now)
     for name in sorted(set(prunable) - set(changes)):
@@ -92,6 +93,7 @@ def plan_changes(
             now = deployed[name].revision
             if not force:
                 _check(name, now, None, last_known.get(name))
+                _check_drift(deployed[name])
             changes[name] = Change(name, "deleted", None, now)
     return list(changes.values())
 
@@ -111,6 +113,14 @@ def _check(name: str, now: str, base: str | None, last_known: str | None) -> Non
             f"job {name} was changed outside of `smartops job apply`: it was {last_known[:12]}, "
             f"and is {now[:12]}",
             hint=hint,
+        )
+
+
+def _check_drift(job: DeployedJob) -> None:
+    if job.drifted:
+        raise Conflict(
+            f"the schedules or parameters of {job.name} were changed outside of its file",
+            hint="They would be lost: write them into the file, and give --force.",
         )
 
 

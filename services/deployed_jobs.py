@@ -43,6 +43,8 @@ class DeployedJob:
     spec: JobSpec
     paused: bool
     updated_at: datetime | None
+    drifted: bool = False
+    """Whether its schedules or its parameters are others than its job says: changed in the UI."""
 
     @property
     def revision(self) -> str:
@@ -84,9 +86,12 @@ def _deployed(deployment: DeploymentResponse) -> DeployedJob | None:
         spec = JobSpec.model_validate((deployment.parameters or {})["job"])
     except (KeyError, ValidationError):
         return None
-    return DeployedJob(
-        deployment.id, deployment.name, spec, bool(deployment.paused), deployment.updated
-    )
+    own = [(s.slug or "", s.schedule, s.active) for s in deployment.schedules]
+    said = [(s.slug or "", s.schedule, s.active) for s in schedules_of(spec)]
+    given = (deployment.parameters or {}).get("params") or {}
+    drifted = bool(given) or sorted(own, key=str) != sorted(said, key=str)
+    paused = bool(deployment.paused)
+    return DeployedJob(deployment.id, deployment.name, spec, paused, deployment.updated, drifted)
 
 
 async def deploy(client: PrefectClient, spec: JobSpec, name: str | None = None) -> UUID:

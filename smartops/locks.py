@@ -16,7 +16,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
@@ -84,6 +84,16 @@ async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncI
             yield
         finally:
             _mine.reset(token)
+
+
+def held_here() -> frozenset[str]:
+    """Return what the code around this holds."""
+    return _mine.get()
+
+
+def inherit(names: Iterable[str]) -> None:
+    """Take what whoever waits for this code holds as held here: it would wait for itself."""
+    _mine.set(_mine.get() | frozenset(names))
 
 
 @asynccontextmanager

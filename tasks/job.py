@@ -19,9 +19,10 @@ from prefect.states import Cancelling
 
 from smartops.audit import recording
 from smartops.errors import BadInput, ChildRunFailed, PrefectUnavailable
+from smartops.locks import held_here
 from smartops.rehearsal import rehearsing
 from smartops.vocabulary import Effect
-from tasks.run_context import DEPTH, PARENT, REQUESTED_BY
+from tasks.run_context import DEPTH, LOCKS, PARENT, REQUESTED_BY
 from tasks.step import current_record, step
 
 if TYPE_CHECKING:
@@ -95,7 +96,11 @@ async def _start(client: PrefectClient, job: str, params: dict[str, Any], depth:
     context, info = TaskRunContext.get(), recording.current_run()
     if context is None or info is None:
         raise RuntimeError("a step runs as a Prefect task")
-    labels: dict[str, Any] = {PARENT: str(info.id), DEPTH: depth}
+    labels: dict[str, Any] = {
+        PARENT: str(info.id),
+        DEPTH: depth,
+        LOCKS: json.dumps(sorted(held_here())),
+    }
     if info.requested_by:
         labels[REQUESTED_BY] = info.requested_by
     return await client.create_flow_run_from_deployment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,8 @@ SLOT = "smartops.slot"
 """The label of a run that was made later for a slot: the time at which it was due."""
 CANCELLED_BY = "smartops.cancelled-by"
 """The label that says who cancels a run."""
+LOCKS = "smartops.locks"
+"""The label that says what the run that waits for this one holds."""
 DEPTH = "smartops.depth"
 """The label that says how many runs stand above this one."""
 _END_STATES: dict[str, RunState] = {
@@ -66,6 +69,14 @@ def parent_of_run() -> UUID | None:
         return None
     parent = context.flow_run.labels.get(PARENT)
     return UUID(str(parent)) if parent else None
+
+
+def inherited_locks() -> list[str]:
+    """Return what the run that waits for this one holds."""
+    context = FlowRunContext.get()
+    labels = context.flow_run.labels if context and context.flow_run else {}
+    names = json.loads(str(labels.get(LOCKS, "[]")))
+    return [str(name) for name in names]
 
 
 def cancelled_by_person() -> str | None:

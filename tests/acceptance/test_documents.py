@@ -8,13 +8,14 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
 
 from services.stack import Stack
 from tests.acceptance.conftest import Cli, fenced
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_for
 
 pytestmark = pytest.mark.stack
 
@@ -44,6 +45,27 @@ def test_the_readmes_job(cli: Cli, tmp_path: Path) -> None:
     level, enough = json.loads(done.stdout)["steps"]
     assert (level["state"], enough["state"]) == ("completed", "completed")
     assert level["output"]["readings"]["tank_level"]["unit"] == "%"
+
+
+def test_a_run_by_the_rest_api(stack: Stack, cli: Cli) -> None:
+    """The example of the page on changing jobs starts a run with the parameter that it gives."""
+    done = subprocess.run(
+        ["bash", "-c", fenced("docs/how-to/change.md", "bash", "create_flow_run")],
+        env=stack.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    run_id = json.loads(done.stdout)["id"]
+
+    def ended() -> Any:
+        shown = cli("run", "show", run_id, "--json")
+        found = json.loads(shown.stdout) if shown.returncode == 0 else {}
+        return found if found.get("ended_at") else None
+
+    found: Any = wait_for(ended, "the end of the run", 60)
+    assert (found["state"], found["params"]) == ("completed", {"least": 30})
 
 
 def test_the_readmes_python(stack: Stack, cli: Cli, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import FlowRun, State
 
+logger = logging.getLogger(__name__)
 FLOW = "run-job"
 OUTPUTS_KEY = "smartops-outputs"
 """Where the run of a child leaves its outputs in Prefect, for its parent."""
@@ -127,12 +129,16 @@ async def _end_of(client: PrefectClient, run_id: UUID) -> State[Any]:
 
 async def _cancel(client: PrefectClient, run_id: UUID) -> None:
     """Cancel the child, and give it time to end in order."""
-    await client.set_flow_run_state(run_id, Cancelling())
-    try:
+    with contextlib.suppress(TimeoutError):  # then whoever looks at the step sees its child
         async with asyncio.timeout(_TIME_TO_CANCEL_S):
+            while True:
+                try:
+                    await client.set_flow_run_state(run_id, Cancelling())
+                    break
+                except (httpx.TransportError, PrefectHTTPStatusError) as error:
+                    logger.warning("run %s cannot be cancelled yet: %s", run_id, error)
+                    await asyncio.sleep(_LONGEST_POLL_S)
             await _end_of(client, run_id)
-    except TimeoutError:
-        return  # the reconciler looks after it
 
 
 async def _outputs(client: PrefectClient, run_id: UUID) -> Any:

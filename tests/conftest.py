@@ -182,7 +182,7 @@ def stack(chromium: Path) -> Iterator[Stack]:
 
 
 def _pause_schedules(api_url: str) -> None:
-    """Let no job that ships start by itself: its traces in the plant would be counted as a test's."""
+    """Let no job that ships start by itself: its traces in the plant would confuse the tests."""
 
     def post(path: str) -> Any:
         headers = {"content-type": "application/json"}

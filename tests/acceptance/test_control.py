@@ -260,7 +260,8 @@ def test_cancelling_takes_back_what_was_made(
 def test_a_job_as_a_step(quick: Cli, tmp_path: Path) -> None:
     """The child is a run of its own, linked to its parent, and gives its outputs."""
     child = (
-        "name: child\nparams: {n: {type: integer}}\noutputs: {twice: '{{ params.n * 2 }}'}\n"
+        "name: child\nlocks: [line-5]\nparams: {n: {type: integer}}\n"
+        "outputs: {twice: '{{ params.n * 2 }}'}\n"
         "steps:\n"
         "  - {id: a, kind: assert, checks: [{left: '{{ params.n }}', op: '<', right: 10}]}\n"
     )
@@ -268,7 +269,8 @@ def test_a_job_as_a_step(quick: Cli, tmp_path: Path) -> None:
     assert quick("job", "apply", "child.yaml").returncode == 0
     parent = (
         "name: parent\noutputs: {found: '{{ steps.each.items }}'}\nsteps:\n"
-        "  - {id: each, kind: job, job: child, foreach: [1, 2], params: {n: '{{ item.value }}'}}\n"
+        "  - {id: each, kind: job, job: child, locks: [line-5], foreach: [1, 2], "
+        "params: {n: '{{ item.value }}'}}\n"
         "  - {id: bad, kind: job, job: child, params: {n: 99}, on_failure: continue}\n"
         "  - {id: none, kind: job, job: no-such, on_failure: continue}\n"
     )

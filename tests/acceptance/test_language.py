@@ -315,3 +315,13 @@ async def test_python_functions(
     assert "ValueError: no batch" in (found["breaks"].error or "")
     assert "exit status 3" in (found["dies"].error or "")
     assert "may not be called" in (found["other"].error or "")
+
+
+async def test_an_end_in_doubt(run: Run, plant_control: PlantControl) -> None:
+    """A step for the end whose outcome is not known: the run has not succeeded."""
+    plant_control.switch_on("orders-commit-then-drop")
+    detail = await run(
+        "name: doubtful-end\nsteps:\n  - {id: a, kind: wait, duration: 1ms}\n"
+        + post("end", "end", ", always: true")
+    )
+    assert (detail.run.state, states(detail)["end"]) == ("needs_decision", "unknown_outcome")

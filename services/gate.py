@@ -47,11 +47,11 @@ async def ask(client: PrefectClient, run: FlowRun) -> bool:
     A run that is to be skipped is cancelled with the reason, one that is to wait stays scheduled.
     """
     now = datetime.now(UTC)
-    if kind_of(run) != "manual" and due_at(run) > now:
-        return False  # workers look ahead; whether it may start is to be seen when it is due
     admission = await judge(client, run, now)
     if admission.action == "go":
-        return True
+        return True  # also before it is due: its process is then ready in time
+    if due_at(run) > now:
+        return False  # workers look ahead; what stands in its way may be gone when it is due
     for other in admission.cancel:
         await _cancel(client, other)
     if admission.action == "skip":

@@ -64,9 +64,12 @@ def _connect(path: Path) -> sqlite3.Connection:
     The last one who closes a file that it may write takes the log away that SQLite keeps beside it.
     SQLite knows by locks who else has it open, and a process loses those as soon as it reads the
     file by other means, as a backup does: https://www.sqlite.org/howtocorrupt.html#_posix_advisory.
+    The index in shared memory is opened to be read as well: the first one who may write it cuts it
+    short, and a process that has it mapped dies of SIGBUS, if that process has lost its lock.
     A journal that was closed or broken off without its log can only be opened to be written.
     """
-    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    address = f"file:{path}?mode=ro&readonly_shm=1"
+    db = sqlite3.connect(address, uri=True, isolation_level=None)
     try:
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from contextvars import Context
 from datetime import timedelta
@@ -395,7 +397,8 @@ steps:
     home = in_stack.settings.home
     files = [p for p in home.rglob("*") if p.is_file() and home / "prefect" not in p.parents]
     assert any(file.suffix == ".sqlite" for file in files)
-    for file in files:
-        content = file.read_bytes()
-        for secret in (PASSWORD, TOKEN):
-            assert secret.encode() not in content, file
+    # In a process of its own: one that reads its own journal's files loses its locks on them.
+    look = "import sys; from pathlib import Path; a, b, *files = sys.argv[1:]\n"
+    look += "for f in files: c = Path(f).read_bytes(); assert not {a, b} & {x for x in (a, b) "
+    look += "if x.encode() in c}, f"
+    subprocess.run([sys.executable, "-c", look, PASSWORD, TOKEN, *map(str, files)], check=True)

@@ -58,7 +58,10 @@ async def test_overlap(client: PrefectClient, overlap: str, state: str, other: s
     await client.set_flow_run_state(first.id, Running(), force=True)
     assert await gate.ask(client, by_hand)
     early = second.model_copy(update={"auto_scheduled": True})
-    assert not await gate.ask(client, early), "it is not due yet"
+    assert await gate.ask(client, early) is (overlap == "allow")
+    early_state = (await client.read_flow_run(second.id)).state
+    assert early_state is not None
+    assert early_state.name == "Scheduled", "it is not due yet: nothing is decided"
     scheduled = early.model_copy(update={"expected_start_time": datetime.now(UTC)})
     assert await gate.ask(client, scheduled) is (overlap == "allow")
     states = [(await client.read_flow_run(run.id)).state for run in (first, second)]

@@ -28,6 +28,7 @@ from smartops.audit.recording import RunInfo, StepRecord, end_run, recorded_run,
 from smartops.audit.store import Store
 from smartops.settings import get_settings
 from smartops.vocabulary import Effect
+from tests.conftest import wait_for
 from tests.integration.test_trust import ship_and_seal, verdict
 
 
@@ -137,6 +138,45 @@ def test_a_process_may_back_up_its_own_journal(store: Store) -> None:
     assert events == [run.bytes for run in (runs[0], runs[1], runs[1])]
 
 
+WRITER = """
+import sys, time
+from smartops.audit.events import Event
+from smartops.audit.journal import get_journal
+from uuid6 import uuid7
+journal = get_journal()
+def add():
+    journal.append(Event("run.ended", uuid7(), {"state": "completed", "message": ""}))
+add()
+for file in journal.path.parent.iterdir():
+    file.read_bytes()
+print(journal.path, flush=True)
+end = time.monotonic() + 2
+count = 1
+while time.monotonic() < end:
+    add()
+    count += 1
+print(count, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_reader_never_kills_a_writer(home: Path) -> None:
+    """A hundred readers come and go while a process that has lost its locks writes on."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        path = Path(writer.stdout.readline().strip())
+        for _ in range(100):
+            reader = JournalReader(path)
+            reader.after(0, 10)
+            reader.close()
+        count = int(writer.stdout.readline())
+        assert len(records(path)) == count
+        writer.communicate("")
+    assert writer.returncode == 0
+
+
 def test_a_child_does_not_keep_its_parent_alive(tmp_path: Path) -> None:
     """A process that was forked and outlives its parent: the parent is known as dead."""
     read, write = os.pipe()
@@ -153,7 +193,7 @@ def test_a_child_does_not_keep_its_parent_alive(tmp_path: Path) -> None:
     os.waitpid(parent, 0)
     process_id, child_pid = os.read(read, 200).decode().split()
     try:
-        assert liveness.is_dead(tmp_path, UUID(process_id))
+        wait_for(lambda: liveness.is_dead(tmp_path, UUID(process_id)), "the parent to be dead", 5)
     finally:
         os.kill(int(child_pid), 9)
 

@@ -401,4 +401,5 @@ steps:
     look = "import sys; from pathlib import Path; a, b, *files = sys.argv[1:]\n"
     look += "for f in files: c = Path(f).read_bytes(); assert not {a, b} & {x for x in (a, b) "
     look += "if x.encode() in c}, f"
-    subprocess.run([sys.executable, "-c", look, PASSWORD, TOKEN, *map(str, files)], check=True)
+    command = [sys.executable, "-c", look, PASSWORD, TOKEN, *map(str, files)]
+    await asyncio.to_thread(subprocess.run, command, check=True)

@@ -62,12 +62,12 @@ async def test_the_preview_is_what_fires_in_every_zone(cron: str) -> None:
     for name in all_kinds_of_zones():
         schedule = Schedule(cron=cron, timezone=name)
         own, one = as_prefect(schedule), job({"cron": cron, "timezone": name})
-        for change in changes(ZoneInfo(name))[:4]:
+        for change in changes(ZoneInfo(name))[:2]:
             begin, end = change - timedelta(days=1, hours=6), change + timedelta(days=1)
             shown = [f.at for f in await between(one, schedule, begin, end) if f.starts]
             assert shown == await scheduler(own, begin, end), (name, change)
             looked += 1
-    assert looked > 100
+    assert looked > 50
 
 
 async def test_ten_years_in_one_zone() -> None:
@@ -110,7 +110,9 @@ async def test_several_schedules_and_days_off() -> None:
     assert [fire.at for fire in found] == sorted(fire.at for fire in found)
 
 
-@pytest.mark.parametrize("bad", [{"cron": "61 * * * *"}, {"cron": "x"}, {"rrule": "FREQ=NEVER"}])
+@pytest.mark.parametrize(
+    "bad", [{"cron": "61 * * * *"}, {"cron": "x x x x x"}, {"rrule": "FREQ=NEVER"}]
+)
 def test_schedules_that_prefect_does_not_take(bad: dict[str, str]) -> None:
     """They are refused before anything is deployed."""
     with pytest.raises(BadInput, match="cannot be used"):

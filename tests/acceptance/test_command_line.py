@@ -292,15 +292,6 @@ def test_the_first_run_in_one_command(stack: Stack, tmp_path: Path) -> None:
     assert profile.read_text() == before
     assert [p.name for p in profile.parent.iterdir()] == ["profiles.toml"]
 
-    (tmp_path / "bad.yaml").write_text(
-        "name: bad\nsteps: [{id: s, kind: modbus.read, device: plant-line, tags: [nope]}]"
-    )
-    with _try(home, str(tmp_path / "bad.yaml")) as trying:
-        stdout, stderr = trying.communicate(timeout=180)
-    assert trying.returncode == 1
-    assert "plant-line has no tag 'nope'" in stdout
-    assert _processes_of(home) == []
-
 
 def test_an_interrupted_first_run_leaves_nothing(stack: Stack, tmp_path: Path) -> None:
     """SIGTERM in the middle of starting: every process is gone afterwards."""

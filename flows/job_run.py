@@ -23,7 +23,7 @@ from smartops.errors import JobTimeout, PermanentError, SmartOpsError, UnknownOu
 from smartops.jobs import templating
 from smartops.jobs.graph import Plan
 from smartops.jobs.kinds.approval import Approval
-from smartops.jobs.step import StepBase
+from smartops.jobs.step import StepBase, step_of
 from smartops.locks import Actor, acting, held, inherit
 from smartops.rehearsal import rehearsing
 from smartops.settings import get_settings
@@ -142,7 +142,7 @@ class JobRun:
         return found
 
     def _doubts_of(self, step: StepBase) -> list[str]:
-        return [name for name in self._calls.doubts if taking_up.step_of(name) == step.id]
+        return [name for name in self._calls.doubts if step_of(name) == step.id]
 
     async def _ask(self, step: StepBase, ending: Ending) -> None:
         """Ask a person about a step; it raises Prefect's ``Pause``."""
@@ -193,7 +193,8 @@ class JobRun:
         reasons = [f"{name}: {describe(o.error)}" for name, o in failed.items() if o.error]
         for name, (_, why) in self._calls.doubts.items():
             unknown.setdefault(name, StepOutcome("unknown_outcome"))
-            reasons.append(f"{name}: {why}") if name not in outcomes else None
+            if name not in outcomes:
+                reasons.append(f"{name}: {why}")
         if stopped is not None and not unknown:
             reasons.insert(0, describe(stopped))
         if not reasons:

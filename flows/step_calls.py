@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 
-from flows.walk import StepOutcome
+from flows.walk import StepOutcome, is_bad
 from smartops.audit import recording
 from smartops.audit.progress import UNKNOWN_ITEM, Kept, Progress
 from smartops.audit.recording import RunInfo, describe, step_state
@@ -18,7 +18,7 @@ from smartops.jobs import templating
 from smartops.jobs.answers import Answer, Decision, rehearsed_answer
 from smartops.jobs.graph import Plan
 from smartops.jobs.kinds.approval import Approval
-from smartops.jobs.step import StepBase
+from smartops.jobs.step import StepBase, item_name, step_of
 from tasks import catalogue
 from tasks.approval import given_answer
 from tasks.step import as_json
@@ -142,7 +142,7 @@ class StepCalls:
         if whole is None or whole.state != "completed":
             return None
         for name, kept in self.kept.items():
-            if name != step.id and name.partition("[")[0] == step.id and kept.state == "completed":
+            if name != step.id and step_of(name) == step.id and kept.state == "completed":
                 number = int(name.partition("[")[2].rstrip("]"))
                 self.made[name] = (step, Item(number, kept.item))
         return StepOutcome("completed", whole.output)
@@ -158,7 +158,7 @@ class StepCalls:
 
         async def one(item: Item) -> None:
             async with limit:
-                stopped = any(_is_bad(outcome) for outcome in outcomes.values())
+                stopped = any(is_bad(outcome) for outcome in outcomes.values())
                 name = _name(step.id, item)
                 if name in self.kept or not stopped or step.on_failure == "continue":
                     outcomes[item.number] = await self._one(step, name, item)
@@ -252,7 +252,7 @@ class StepCalls:
 
 
 def _name(step_id: str, item: Item | None) -> str:
-    return step_id if item is None else f"{step_id}[{item.number}]"
+    return step_id if item is None else item_name(step_id, item.number)
 
 
 def _not_rehearsed(step: StepBase) -> str:
@@ -270,10 +270,6 @@ def _outcome_of(kept: Kept) -> StepOutcome:
         return StepOutcome("skipped", reason=kept.error, harmless=True)
     state: Any = "unknown_outcome" if kept.state == "unknown_outcome" else "failed"
     return StepOutcome(state, error=SmartOpsError(kept.error))
-
-
-def _is_bad(outcome: StepOutcome) -> bool:
-    return outcome.state != "completed" and not outcome.harmless
 
 
 def _together(outcomes: list[StepOutcome | None]) -> StepOutcome:

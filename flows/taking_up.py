@@ -14,7 +14,7 @@ from smartops.audit.progress import Kept, Progress
 from smartops.errors import BadInput
 from smartops.jobs.answers import Decision
 from smartops.jobs.graph import Plan
-from smartops.jobs.step import StepId, undo_id
+from smartops.jobs.step import StepId, step_of, undo_id
 from smartops.settings import get_settings
 from smartops.vocabulary import Strict
 
@@ -57,11 +57,6 @@ def last_question(history: Iterable[Kept]) -> Kept | None:
         elif kept.state in {ENDED, ANSWERED, AGAIN}:
             last = None
     return last
-
-
-def step_of(name: str) -> str:
-    """Return the id of the step that a name on record belongs to: ``read`` for ``read[2]``."""
-    return name.partition("[")[0]
 
 
 def made_again(plan: Plan, kept: Mapping[str, Kept], from_step: str | None) -> set[str]:
@@ -147,8 +142,6 @@ class Earlier:
     """The run that is taken up again."""
 
     job: str
-    state: str
-    revision: str | None
     rehearsal: bool
     history: list[Kept]
     decided: dict[str, Decision]
@@ -164,7 +157,7 @@ def load_earlier(run_id: UUID) -> Earlier:
     with _store() as store:
         run = history.run_on_record(store, run_id)
         doubtful = history.doubtful_steps(store, run_id)
-        decided = history.decisions_on_record(store, run_id)
+        decided = history.decisions_on_record(store, run_id, doubtful)
         noted = Progress(run_id).load()
         if noted:
             # A process that dies between the record of a step and its note leaves only the record.
@@ -172,7 +165,7 @@ def load_earlier(run_id: UUID) -> Earlier:
             noted = [*history.completed_on_record(store, run_id, known), *noted]
         else:
             noted = history.history_on_record(store, run_id)
-    return Earlier(run.job, run.state, run.revision, run.rehearsal, [*noted, *doubtful], decided)
+    return Earlier(run.job, run.rehearsal, [*noted, *doubtful], decided)
 
 
 @contextmanager

@@ -159,7 +159,7 @@ async def _make(client: PrefectClient, change: Change, want: Wanted | None, pers
     """Make one change, unless somebody else has changed the job since it was planned."""
     if change.action == "unchanged":
         return
-    now = (await deployed_jobs.deployed_jobs(client)).get(change.job)
+    now = await deployed_jobs.find_job(client, change.job)
     if (now.revision if now else None) != change.before:
         raise Conflict(f"job {change.job} was changed by somebody else just now", hint="Try again.")
     if want is not None:
@@ -223,7 +223,7 @@ async def rollback(store: Store, name: str, revision: str, person: str) -> Chang
     if spec is None:
         raise BadInput(f"revision {whole[:12]} is not on record as it was: a secret stood in it")
     async with prefect() as client, locks.exclusive(f"job {name}"):
-        now = (await deployed_jobs.deployed_jobs(client)).get(name)
+        now = await deployed_jobs.find_job(client, name)
         before = now.revision if now else None
         if before == whole:
             return Change(name, "unchanged", whole, before)

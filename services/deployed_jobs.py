@@ -70,15 +70,27 @@ async def deployed_jobs(client: PrefectClient) -> dict[str, DeployedJob]:
 
 async def deployed_job(client: PrefectClient, name: str) -> DeployedJob:
     """Return a deployed job. Raises BadInput where there is none of that name."""
-    try:
-        deployment = await client.read_deployment_by_name(f"{FLOW}/{name}")
-    except ObjectNotFound:
+    deployment = await _by_name(client, name)
+    if deployment is None:
         known = ", ".join(await deployed_jobs(client)) or "none"
-        raise BadInput(f"no job {name!r} is deployed; there are: {known}") from None
+        raise BadInput(f"no job {name!r} is deployed; there are: {known}")
     job = _deployed(deployment)
     if job is None:
         raise BadInput(f"deployment {name!r} holds no job: it is the template, or was changed")
     return job
+
+
+async def find_job(client: PrefectClient, name: str) -> DeployedJob | None:
+    """Return a deployed job, None where there is none of that name."""
+    deployment = await _by_name(client, name)
+    return _deployed(deployment) if deployment is not None else None
+
+
+async def _by_name(client: PrefectClient, name: str) -> DeploymentResponse | None:
+    try:
+        return await client.read_deployment_by_name(f"{FLOW}/{name}")
+    except ObjectNotFound:
+        return None
 
 
 def _deployed(deployment: DeploymentResponse) -> DeployedJob | None:

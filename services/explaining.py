@@ -175,8 +175,9 @@ def _after_its_end(store: Store, detail: RunDetail) -> list[str]:
         lines.append(run.message)
     if run.state == "completed":
         return lines
-    decided = decisions_on_record(store, run.run_id)
-    for kept in doubtful_steps(store, run.run_id):
+    doubtful = doubtful_steps(store, run.run_id)
+    decided = decisions_on_record(store, run.run_id, doubtful)
+    for kept in doubtful:
         if kept.step in decided:
             lines.append(
                 f"On step {kept.step}, {decided[kept.step].person} decided: "

@@ -55,7 +55,7 @@ async def deployed(name: str) -> DeployedJob:
 async def deployed_or_none(name: str) -> DeployedJob | None:
     """Return a deployed job, None where there is none of that name. Raises PrefectUnavailable."""
     async with prefect() as client:
-        return (await deployed_jobs.deployed_jobs(client)).get(name)
+        return await deployed_jobs.find_job(client, name)
 
 
 async def _line(store: Store, job: DeployedJob) -> JobLine:

@@ -16,7 +16,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelling, Scheduled
 
 from flows import asking
-from flows.taking_up import Resume, load_earlier, step_of
+from flows.taking_up import Resume, load_earlier
 from reports.runs import RunDetail
 from smartops.audit.events import Event
 from smartops.audit.history import decision_asked, doubtful_steps, is_whole, list_resumes
@@ -27,6 +27,7 @@ from smartops.errors import BadInput, PrefectUnavailable
 from smartops.jobs.answers import Answer, Decision, check_answer
 from smartops.jobs.kinds.approval import Approval
 from smartops.jobs.spec import JobSpec
+from smartops.jobs.step import step_of
 from tasks.run_context import CANCELLED_BY, REQUESTED_BY
 
 if TYPE_CHECKING:

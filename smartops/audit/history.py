@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,13 +12,14 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from smartops import redact
 from smartops.audit import models
 from smartops.audit.progress import UNKNOWN_ITEM, Kept
 from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs.answers import VERDICTS, Decision
+from smartops.jobs.step import step_of
 
-MASK = "********"
 _NEEDS_DECISION = re.compile(r"step (\S+) needs a decision: ")
 
 
@@ -35,39 +36,40 @@ def history_on_record(store: Store, run_id: UUID) -> list[Kept]:
             f"run {run_id} has itself taken up run {before}, and what it kept is not on record",
             hint="Take it up on the machine that it ran on, or start a new one.",
         )
-    found = [
-        Kept(k.step, k.state, k.output, k.error, UNKNOWN_ITEM, k.at) if "[" in k.step else k
-        for k in _steps(store, run_id)
-    ]
-    return [*found, *_asked(store, run_id)]
+    return [*_steps(store, run_id), *_asked(store, run_id)]
 
 
 def completed_on_record(store: Store, run_id: UUID, known: Collection[str]) -> list[Kept]:
     """Return the steps that succeeded and are not among the known ones; see above."""
-    return [
-        Kept(k.step, k.state, k.output, k.error, UNKNOWN_ITEM, k.at)
-        for k in _steps(store, run_id, known)
-        if k.state == "completed"
-    ]
+    return [kept for kept in _steps(store, run_id, known) if kept.state == "completed"]
 
 
-def _steps(store: Store, run_id: UUID, known: Collection[str] = ()) -> list[Kept]:
+def _attempts(store: Store, run_id: UUID) -> list[sa.Row[Any]]:
+    """Return the attempts of a run's steps, the oldest first."""
     step = models.step_run
     columns = [step.c[name] for name in ("step", "state", "output", "error", "started_at")]
     query = sa.select(*columns).where(step.c.run_id == run_id).order_by(step.c.started_at)
-    found: list[Kept] = []
     with store.reading() as connection:
-        for row in connection.execute(query):
-            if row.state == "skipped" or row.step in known:
-                continue
-            output = None if row.output is None else json.loads(row.output)
-            if row.state == "completed" and not is_whole(output):
-                raise BadInput(
-                    f"what step {row.step} gave was too long or too secret for the record",
-                    hint="Take the run up on the machine that it ran on, or start a new one.",
-                )
-            at = row.started_at.timestamp()
-            found.append(Kept(row.step, row.state, output, row.error or "", at=at))
+        return list(connection.execute(query))
+
+
+def _kept(row: sa.Row[Any], output: Any = None) -> Kept:
+    item = None if step_of(row.step) == row.step else UNKNOWN_ITEM
+    return Kept(row.step, row.state, output, row.error or "", item, row.started_at.timestamp())
+
+
+def _steps(store: Store, run_id: UUID, known: Collection[str] = ()) -> list[Kept]:
+    found: list[Kept] = []
+    for row in _attempts(store, run_id):
+        if row.state == "skipped" or row.step in known:
+            continue
+        output = None if row.output is None else json.loads(row.output)
+        if row.state == "completed" and not is_whole(output):
+            raise BadInput(
+                f"what step {row.step} gave was too long or too secret for the record",
+                hint="Take the run up on the machine that it ran on, or start a new one.",
+            )
+        found.append(_kept(row, output))
     return found
 
 
@@ -101,15 +103,13 @@ class EndedRun:
     """A run as it stands on record."""
 
     job: str
-    state: str
-    revision: str | None
     rehearsal: bool
 
 
 def run_on_record(store: Store, run_id: UUID) -> EndedRun:
     """Return a run of a job that has ended. Raises StoreUnavailable; BadInput for any other."""
     run = models.job_run
-    names = ("job", "state", "revision", "rehearsal", "kind", "ended_at")
+    names = ("job", "state", "rehearsal", "kind", "ended_at")
     columns = [run.c[name] for name in names]
     with store.reading() as connection:
         row = connection.execute(sa.select(*columns).where(run.c.id == run_id)).first()
@@ -118,7 +118,7 @@ def run_on_record(store: Store, run_id: UUID) -> EndedRun:
     if row.kind != "job" or row.ended_at is None:
         what = "is no run of a job" if row.kind != "job" else f"has not ended: it is {row.state}"
         raise BadInput(f"run {run_id} {what}")
-    return EndedRun(row.job, row.state, row.revision, bool(row.rehearsal))
+    return EndedRun(row.job, bool(row.rehearsal))
 
 
 def list_resumes(store: Store, run_id: UUID) -> dict[UUID, datetime | None]:
@@ -142,23 +142,18 @@ def waiting_runs(store: Store) -> list[UUID]:
 
 def doubtful_steps(store: Store, run_id: UUID) -> list[Kept]:
     """Return the steps whose last attempt has an unknown outcome. Raises StoreUnavailable."""
-    step = models.step_run
-    columns = (step.c.step, step.c.state, step.c.error, step.c.started_at)
-    query = sa.select(*columns).where(step.c.run_id == run_id).order_by(step.c.started_at)
-    last: dict[str, Kept] = {}
-    with store.reading() as connection:
-        for row in connection.execute(query):
-            at, item = row.started_at.timestamp(), UNKNOWN_ITEM if "[" in row.step else None
-            last[row.step] = Kept(row.step, row.state, None, row.error or "", item, at)
-    return [kept for kept in last.values() if kept.state == "unknown_outcome"]
+    last = {row.step: row for row in _attempts(store, run_id)}
+    return [_kept(row) for row in last.values() if row.state == "unknown_outcome"]
 
 
-def decisions_on_record(store: Store, run_id: UUID) -> dict[str, Decision]:
-    """Return the decisions on the last attempts of a run's steps, by their names.
+def decisions_on_record(
+    store: Store, run_id: UUID, doubtful: Iterable[Kept]
+) -> dict[str, Decision]:
+    """Return the decisions on a run's doubtful steps, by their names.
 
     A decision on an earlier attempt says nothing of a later one. Raises StoreUnavailable.
     """
-    begun = {kept.step: kept.at for kept in doubtful_steps(store, run_id)}
+    begun = {kept.step: kept.at for kept in doubtful}
     table = models.decision
     query = sa.select(table).where(table.c.run_id == run_id).order_by(table.c.at)
     with store.reading() as connection:
@@ -172,7 +167,7 @@ def decisions_on_record(store: Store, run_id: UUID) -> dict[str, Decision]:
 def is_whole(output: Any) -> bool:
     """Return whether an output on record is what the step gave: not masked, not cut."""
     if isinstance(output, str):
-        return MASK not in output
+        return redact.MASK not in output
     if isinstance(output, Mapping):
         if output.get("truncated") is True and "head" in output:
             return False

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from smartops.errors import BadInput
 from smartops.jobs.kinds.approval import Approval
+from smartops.jobs.param import fill_in
 
 Verdict = Literal["done", "not-done", "retry"]
 VERDICTS: tuple[Verdict, ...] = ("done", "not-done", "retry")
@@ -51,19 +52,7 @@ def check_answer(step: Approval, answer: Answer, requested_by: str | None) -> An
 
 
 def _values(step: Approval, given: Mapping[str, Any]) -> dict[str, Any]:
-    if unknown := sorted(set(given) - set(step.form)):
-        known = ", ".join(step.form) or "none"
-        raise BadInput(f"the form has no field {unknown[0]!r} (it has: {known})")
-    values: dict[str, Any] = {}
-    for name, param in step.form.items():
-        value = given.get(name, param.default)
-        if value is None:
-            raise BadInput(f"the form needs a value for {name!r}")
-        try:
-            values[name] = param.check(name, value)
-        except ValueError as error:
-            raise BadInput(f"form: {error}") from None
-    return values
+    return fill_in(step.form, given, "the form", "field")
 
 
 def rehearsed_answer(step: Approval) -> Answer:

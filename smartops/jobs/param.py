@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from smartops.errors import BadInput
 from smartops.vocabulary import ID_PATTERN, Strict
 
 ParamName = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
@@ -76,3 +78,26 @@ class Param(Strict):
             raise ValueError(f"{name}: {value!r} is no number that can be used")
         if not fits or (isinstance(value, bool) and self.type != "boolean"):
             raise ValueError(f"{name}: {value!r} is not of type {self.type}")
+
+
+def fill_in(
+    params: Mapping[str, Param], given: Mapping[str, Any], whose: str, what: str
+) -> dict[str, Any]:
+    """Return all values by name, those that are not given at their defaults.
+
+    ``whose`` and ``what`` say in an error which of them it is about: a job's parameter, a form's
+    field. Raises BadInput for a wrong or missing one.
+    """
+    if unknown := sorted(set(given) - set(params)):
+        known = ", ".join(params) or "none"
+        raise BadInput(f"{whose} has no {what} {unknown[0]!r} (it has: {known})")
+    values: dict[str, Any] = {}
+    for name, param in params.items():
+        value = given.get(name, param.default)
+        if value is None:
+            raise BadInput(f"{whose} needs a value for {what} {name!r}")
+        try:
+            values[name] = param.check(name, value)
+        except ValueError as error:
+            raise BadInput(f"{whose}: {what} {error}") from None
+    return values

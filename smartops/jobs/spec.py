@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, TypeAdapter, field_validator, model_valid
 from smartops.durations import Duration, duration_field
 from smartops.errors import BadInput
 from smartops.jobs.kinds import load_kinds
-from smartops.jobs.param import Param, ParamName
+from smartops.jobs.param import Param, ParamName, fill_in
 from smartops.jobs.scheduling import Missed, Overlap, Schedule, SkipOn
 from smartops.jobs.step import LockName, StepBase
 from smartops.vocabulary import OneTabPerMember, Strict
@@ -153,19 +153,7 @@ class JobSpec(Strict):
 
     def resolve_params(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return all parameters with their values; raise BadInput for a wrong or missing one."""
-        if unknown := sorted(set(given) - set(self.params)):
-            known = ", ".join(self.params) or "none"
-            raise BadInput(f"job {self.name} has no parameter {unknown[0]!r} (it has: {known})")
-        values: dict[str, Any] = {}
-        for name, param in self.params.items():
-            value = given.get(name, param.default)
-            if value is None:
-                raise BadInput(f"job {self.name} needs a value for parameter {name!r}")
-            try:
-                values[name] = param.check(name, value)
-            except ValueError as error:
-                raise BadInput(f"job {self.name}: parameter {error}") from None
-        return values
+        return fill_in(self.params, given, f"job {self.name}", "parameter")
 
 
 _step_adapter: TypeAdapter[StepBase] = TypeAdapter(StepSpec)

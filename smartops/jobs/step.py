@@ -33,6 +33,16 @@ def undo_id(step_id: str) -> str:
     return f"{UNDO}{step_id}"
 
 
+def item_name(step_id: str, number: int) -> str:
+    """Return the name on record of one item of a step with a list: ``read[2]``."""
+    return f"{step_id}[{number}]"
+
+
+def step_of(name: str) -> str:
+    """Return the id of the step that a name on record belongs to: ``read`` for ``read[2]``."""
+    return name.partition("[")[0]
+
+
 def suggest(value: JsonValue) -> dict[str, JsonValue]:
     """Return the schema extra that fills a field of the form without making it optional.
 

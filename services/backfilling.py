@@ -11,8 +11,8 @@ from uuid import uuid4
 from services import deployed_jobs
 from services.gate import BACKFILL, PARALLEL, SCHEDULE
 from services.job_overview import in_words
+from services.prefect_api import prefect
 from services.prefect_schedules import as_prefect, fires
-from services.run_control import prefect
 from services.slots import slot_id
 from smartops.audit.open_runs import slots_since
 from smartops.audit.store import Store

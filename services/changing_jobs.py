@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from services import deployed_jobs
 from services.deployed_jobs import DeployedJob
+from services.prefect_api import TEMPLATE, prefect
 from services.prefect_schedules import check_schedules
-from services.run_control import prefect
 from smartops import locks
 from smartops.audit.events import NO_RUN, Event
 from smartops.audit.journal import get_journal
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
 Action = Literal["created", "updated", "unchanged", "deleted", "rolled-back", "paused", "resumed"]
-TEMPLATE = "run-job"
 _BY_FILE = "file "
 """How the source of a job from a file begins."""
 

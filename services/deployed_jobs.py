@@ -11,23 +11,23 @@ from uuid import UUID
 
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
-from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
 from flows.run_job import run_job
+from services.prefect_api import deployment_named, deployment_or_none
 from services.prefect_schedules import as_prefect
 from services.worker import POOL
 from smartops.errors import BadInput
 from smartops.jobs.param import Param
 from smartops.jobs.revision import revision_of
 from smartops.jobs.spec import JobSpec
+from tasks.run_context import FLOW
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
-FLOW = "run-job"
 ENTRYPOINT = "flows.run_job.run_job"
 TAG = "smartops"
 _PAGE = 200
@@ -70,11 +70,7 @@ async def deployed_jobs(client: PrefectClient) -> dict[str, DeployedJob]:
 
 async def deployed_job(client: PrefectClient, name: str) -> DeployedJob:
     """Return a deployed job. Raises BadInput where there is none of that name."""
-    deployment = await _by_name(client, name)
-    if deployment is None:
-        known = ", ".join(await deployed_jobs(client)) or "none"
-        raise BadInput(f"no job {name!r} is deployed; there are: {known}")
-    job = _deployed(deployment)
+    job = _deployed(await deployment_named(client, name))
     if job is None:
         raise BadInput(f"deployment {name!r} holds no job: it is the template, or was changed")
     return job
@@ -82,15 +78,8 @@ async def deployed_job(client: PrefectClient, name: str) -> DeployedJob:
 
 async def find_job(client: PrefectClient, name: str) -> DeployedJob | None:
     """Return a deployed job, None where there is none of that name."""
-    deployment = await _by_name(client, name)
+    deployment = await deployment_or_none(client, name)
     return _deployed(deployment) if deployment is not None else None
-
-
-async def _by_name(client: PrefectClient, name: str) -> DeploymentResponse | None:
-    try:
-        return await client.read_deployment_by_name(f"{FLOW}/{name}")
-    except ObjectNotFound:
-        return None
 
 
 def _deployed(deployment: DeploymentResponse) -> DeployedJob | None:

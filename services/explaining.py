@@ -10,7 +10,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 
 from reports.runs import RunDetail, get_run
-from services.run_control import open_question, prefect
+from services.prefect_api import prefect
+from services.run_control import open_question
 from smartops import locks
 from smartops.audit.history import decisions_on_record, doubtful_steps
 from smartops.audit.store import Store

@@ -10,8 +10,8 @@ from typing import Any
 from reports.runs import Wanted, list_runs
 from services import deployed_jobs
 from services.deployed_jobs import DeployedJob
+from services.prefect_api import prefect
 from services.prefect_schedules import as_prefect, fires
-from services.run_control import prefect
 from smartops.audit.store import Store
 from smartops.durations import format_duration
 from smartops.errors import BadInput

@@ -27,12 +27,20 @@ from prefect.client.schemas.objects import FlowRun, Log, State, StateType, TaskR
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Scheduled
 
-from smartops.errors import JournalUnavailable, PrefectUnavailable, StoreUnavailable
+from smartops.errors import (
+    BadInput,
+    JournalUnavailable,
+    PrefectUnavailable,
+    StoreUnavailable,
+)
+from tasks.run_context import FLOW
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
+TEMPLATE = "run-job"
+"""The deployment that runs any job: behind the form in the UI, and behind a job from a file."""
 AWAY = (httpx.TransportError, StoreUnavailable, JournalUnavailable)
 """What concerns everything, and not the one run that was looked at."""
 _PAGE = 200
@@ -162,3 +170,38 @@ async def prefect_api() -> AsyncIterator[PrefectApi]:
         raise PrefectUnavailable(
             f"Prefect's API does not answer ({type(error).__name__})", hint="Check PREFECT_API_URL."
         ) from error
+
+
+@asynccontextmanager
+async def prefect() -> AsyncIterator[PrefectClient]:
+    """Give a client of Prefect's API. Raises PrefectUnavailable; BadInput for what it refuses."""
+    try:
+        async with get_client() as client:
+            yield client
+    except PrefectHTTPStatusError as error:
+        raise BadInput(f"Prefect refused it: {error.response.text[:300]}") from error
+    except httpx.TransportError as error:
+        raise PrefectUnavailable(
+            f"Prefect's API does not answer ({type(error).__name__})",
+            hint="Check PREFECT_API_URL, or start everything with `smartops up --detach`.",
+        ) from error
+
+
+async def deployment_or_none(client: PrefectClient, name: str) -> DeploymentResponse | None:
+    """Return the deployment of a job, None where there is none of that name."""
+    try:
+        return await client.read_deployment_by_name(f"{FLOW}/{name}")
+    except ObjectNotFound:
+        return None
+
+
+async def deployment_named(client: PrefectClient, name: str) -> DeploymentResponse:
+    """Return the deployment of a job, or the template. Raises BadInput where there is none."""
+    deployment = await deployment_or_none(client, name)
+    if deployment is None:
+        names = sorted(d.name for d in await client.read_deployments() if "job" in d.parameters)
+        raise BadInput(
+            f"no job {name!r} is deployed; there are: {', '.join(names) or 'none'}",
+            hint="A flow written in Python is started with `prefect deployment run`.",
+        )
+    return deployment

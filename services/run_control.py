@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import httpx
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Scheduled
 
 from flows import asking
 from flows.taking_up import Resume, load_earlier
 from reports.runs import RunDetail
+from services.prefect_api import TEMPLATE, deployment_named, prefect
 from smartops.audit.events import Event
 from smartops.audit.history import decision_asked, doubtful_steps, is_whole, list_resumes
 from smartops.audit.journal import get_journal
 from smartops.audit.revisions import spec_on_record
 from smartops.audit.store import Store
-from smartops.errors import BadInput, PrefectUnavailable
+from smartops.errors import BadInput
 from smartops.jobs.answers import Answer, Decision, check_answer
 from smartops.jobs.kinds.approval import Approval
 from smartops.jobs.spec import JobSpec
@@ -33,23 +31,6 @@ from tasks.run_context import CANCELLED_BY, REQUESTED_BY
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import FlowRun
-
-TEMPLATE = "run-job/run-job"
-
-
-@asynccontextmanager
-async def prefect() -> AsyncIterator[PrefectClient]:
-    """Give a client of Prefect's API. Raises PrefectUnavailable; BadInput for what it refuses."""
-    try:
-        async with get_client() as client:
-            yield client
-    except PrefectHTTPStatusError as error:
-        raise BadInput(f"Prefect refused it: {error.response.text[:300]}") from error
-    except httpx.TransportError as error:
-        raise PrefectUnavailable(
-            f"Prefect's API does not answer ({type(error).__name__})",
-            hint="Check PREFECT_API_URL, or start everything with `smartops up --detach`.",
-        ) from error
 
 
 async def _read(client: PrefectClient, run_id: UUID) -> FlowRun:
@@ -196,7 +177,7 @@ async def resume(
     async with prefect() as client:
         deployment = run.deployment and await _exists(client, UUID(run.deployment))
         if not deployment:
-            deployment = (await client.read_deployment_by_name(TEMPLATE)).id
+            deployment = (await deployment_named(client, TEMPLATE)).id
         wanted = Resume(run=run.run_id, from_step=from_step)
         started = await client.create_flow_run_from_deployment(
             deployment,

@@ -23,7 +23,7 @@ from smartops.errors import BadInput, ChildRunFailed, PrefectUnavailable
 from smartops.locks import held_here
 from smartops.rehearsal import rehearsing
 from smartops.vocabulary import Effect
-from tasks.run_context import DEPTH, LOCKS, PARENT, REQUESTED_BY
+from tasks.run_context import DEPTH, FLOW, LOCKS, PARENT, REQUESTED_BY
 from tasks.step import current_record, step
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
 logger = logging.getLogger(__name__)
-FLOW = "run-job"
 OUTPUTS_KEY = "smartops-outputs"
 """Where the run of a child leaves its outputs in Prefect, for its parent."""
 DEEPEST = 10

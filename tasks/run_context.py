@@ -17,6 +17,8 @@ from smartops.audit import recording
 from smartops.audit.events import RunState
 from smartops.audit.recording import RunInfo
 
+FLOW = "run-job"
+"""The flow behind every job."""
 REQUESTED_BY = "smartops.requested-by"
 """The label of a Prefect run that says which person asked for it."""
 PARENT = "smartops.parent"

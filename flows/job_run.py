@@ -19,7 +19,7 @@ from flows.walk import StepOutcome, Walk, is_bad
 from smartops.audit.progress import Kept, Progress
 from smartops.audit.recording import Ending, RunCancelled, RunInfo, describe
 from smartops.durations import format_duration
-from smartops.errors import JobTimeout, PermanentError, SmartOpsError, UnknownOutcome
+from smartops.errors import JobTimeout, LockLost, PermanentError, SmartOpsError, UnknownOutcome
 from smartops.jobs import templating
 from smartops.jobs.graph import Plan
 from smartops.jobs.kinds.approval import Approval
@@ -78,6 +78,8 @@ class JobRun:
                         stopped = RunCancelled(f"cancelled by {cancelled_by}")
                     stop.cleaning = True
                     await self._clean_up(stopped)
+            except LockLost as lost:
+                stopped = lost
             except asyncio.CancelledError as cancelled:
                 stopped = cancelled  # while it waited for the job's locks
                 stop.cleaning = True

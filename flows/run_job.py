@@ -13,6 +13,7 @@ from flows import taking_up
 from flows.job_run import JobRun
 from flows.taking_up import Resume
 from smartops import redact
+from smartops.audit.journal import get_journal
 from smartops.audit.progress import Kept, Progress
 from smartops.audit.recording import RunCancelled, RunInfo, recorded_run
 from smartops.audit.run_end import ship_own_records_async
@@ -21,7 +22,7 @@ from smartops.jobs import graph
 from smartops.jobs.revision import canonical_job, revision_of
 from smartops.jobs.spec import JobSpec
 from tasks.job import leave_outputs
-from tasks.run_context import current_run, parent_of_run
+from tasks.run_context import current_run, parent_of_run, slot_made_up
 
 
 def _run_name() -> str:
@@ -71,6 +72,8 @@ async def run_job(
     history = _history_of_this_run(info)
     try:
         with recorded_run(info) as ending:
+            if not history and (slot := slot_made_up()) is not None:
+                get_journal().append(slot)
             plan = graph.compile(job)
             kept = taking_up.last_of_each(history)
             if resume is not None and not history:

@@ -9,14 +9,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
 from flows.run_job import run_job
 from services.prefect_api import deployment_named, deployment_or_none
-from services.prefect_schedules import as_prefect
+from services.prefect_schedules import schedules_of
 from services.worker import POOL
 from smartops.errors import BadInput
 from smartops.jobs.param import Param
@@ -26,6 +26,7 @@ from tasks.run_context import FLOW
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import DeploymentSchedule
     from prefect.client.schemas.responses import DeploymentResponse
 
 ENTRYPOINT = "flows.run_job.run_job"
@@ -45,6 +46,8 @@ class DeployedJob:
     updated_at: datetime | None
     drifted: bool = False
     """Whether its schedules or its parameters are others than its job says: changed in the UI."""
+    schedules: tuple[DeploymentSchedule, ...] = ()
+    """As Prefect has them."""
 
     @property
     def revision(self) -> str:
@@ -70,9 +73,16 @@ async def deployed_jobs(client: PrefectClient) -> dict[str, DeployedJob]:
 
 async def deployed_job(client: PrefectClient, name: str) -> DeployedJob:
     """Return a deployed job. Raises BadInput where there is none of that name."""
-    job = _deployed(await deployment_named(client, name))
+    return job_in(await deployment_named(client, name))
+
+
+def job_in(deployment: DeploymentResponse) -> DeployedJob:
+    """Return the job that a deployment runs. Raises BadInput where it is none."""
+    job = _deployed(deployment)
     if job is None:
-        raise BadInput(f"deployment {name!r} holds no job: it is the template, or was changed")
+        raise BadInput(
+            f"deployment {deployment.name!r} holds no job: it is the template, or was changed"
+        )
     return job
 
 
@@ -87,12 +97,20 @@ def _deployed(deployment: DeploymentResponse) -> DeployedJob | None:
         spec = JobSpec.model_validate((deployment.parameters or {})["job"])
     except (KeyError, ValidationError):
         return None
-    own = [(s.slug or "", s.schedule, s.active) for s in deployment.schedules]
-    said = [(s.slug or "", s.schedule, s.active) for s in schedules_of(spec)]
+    own = [(s.slug or "", s.schedule, s.active, s.parameters) for s in deployment.schedules]
+    said = [(s.slug or "", s.schedule, s.active, s.parameters) for s in schedules_of(spec)]
     given = (deployment.parameters or {}).get("params") or {}
     drifted = bool(given) or sorted(own, key=str) != sorted(said, key=str)
     paused = bool(deployment.paused)
-    return DeployedJob(deployment.id, deployment.name, spec, paused, deployment.updated, drifted)
+    return DeployedJob(
+        deployment.id,
+        deployment.name,
+        spec,
+        paused,
+        deployment.updated,
+        drifted,
+        tuple(deployment.schedules),
+    )
 
 
 async def deploy(client: PrefectClient, spec: JobSpec, name: str | None = None) -> UUID:
@@ -113,19 +131,6 @@ async def deploy(client: PrefectClient, spec: JobSpec, name: str | None = None) 
         enforce_parameter_schema=True,
         schedules=schedules_of(spec),
     )
-
-
-def schedules_of(spec: JobSpec) -> list[DeploymentScheduleCreate]:
-    """Return a job's schedules as Prefect has them."""
-    return [
-        DeploymentScheduleCreate(
-            schedule=as_prefect(schedule),
-            active=schedule.active,
-            parameters={"params": schedule.params} if schedule.params else {},
-            slug=schedule.name or None,
-        )
-        for schedule in spec.schedules
-    ]
 
 
 def form_of(spec: JobSpec) -> dict[str, Any]:

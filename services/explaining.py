@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -13,10 +14,12 @@ from reports.runs import RunDetail, get_run
 from services.prefect_api import prefect
 from services.run_control import open_question
 from smartops import locks
+from smartops.audit import shared_locks
 from smartops.audit.history import decisions_on_record, doubtful_steps
 from smartops.audit.store import Store
 from smartops.durations import format_duration
 from smartops.errors import BadInput
+from smartops.settings import get_settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -141,27 +144,40 @@ def _while_it_runs(store: Store, detail: RunDetail) -> list[str]:
     ]
     if not under_way:
         lines.append("No step is under way: one waits to be tried again, or for a lock.")
-    return [*lines, *_locks(run.run_id)]
+    return [*lines, *_locks(store, run.run_id)]
 
 
 def _process(detail: RunDetail) -> str:
     return f"{detail.run.pid} on {detail.run.host}"
 
 
-def _locks(run_id: UUID) -> list[str]:
-    """Return for whom a run waits, and who waits for it, on this machine."""
-    lines: list[str] = []
+def _locks(store: Store, run_id: UUID) -> list[str]:
+    """Return for whom a run waits, and who waits for it, on this machine and among machines."""
+    among_machines = get_settings().locks == "database"
+    abroad = (
+        [_waits(queue, run_id) for queue in shared_locks.queues(store)] if among_machines else []
+    )
+    lines = [line for found in abroad for line in found]
     for holder, *waiting in locks.queues():
-        for place, ticket in enumerate(waiting, start=1):
-            if ticket.actor.run == str(run_id):
-                step = f"step {ticket.actor.step}" if ticket.actor.step else "the run"
-                lines.append(
-                    f"For {ticket.resource}, {step} waits for {locks.describe(holder)}"
-                    f" (place {place} in the queue)."
-                )
-        if holder.actor.run == str(run_id) and waiting:
+        lines += _waits([holder, *waiting], run_id)
+        if holder.actor.run == str(run_id) and waiting and not lines:
             names = "; ".join(locks.describe(ticket) for ticket in waiting)
             lines.append(f"It holds {holder.resource}, for which wait: {names}.")
+    return lines
+
+
+def _waits(queue: Sequence[locks.Ticket], run_id: UUID) -> list[str]:
+    """Return for whom a run waits in a queue."""
+    holder, *waiting = queue
+    lines = []
+    for place, ticket in enumerate(waiting, start=1):
+        if ticket.actor.run == str(run_id):
+            step = f"step {ticket.actor.step}" if ticket.actor.step else "the run"
+            where = "" if holder.host == ticket.host else f" on {holder.host}"
+            lines.append(
+                f"For {ticket.resource}, {step} waits for {locks.describe(holder)}{where}"
+                f" (place {place} in the queue)."
+            )
     return lines
 
 

@@ -20,7 +20,9 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import AwaitingConcurrencySlot, Cancelled, Cancelling, Scheduled
 from pydantic import ValidationError
 
+from services.prefect_schedules import zone_of
 from smartops.jobs.admission import GO, MISSED, Admission, Candidate, Kind, admit
+from smartops.jobs.scheduling import SkipOn
 from smartops.jobs.spec import JobSpec
 from tasks.run_context import CANCELLED_BY, SLOT
 
@@ -33,7 +35,7 @@ BACKFILL = "smartops.backfill"
 PARALLEL = "smartops.backfill-parallel"
 """The label that says how many runs of a backfill may run at the same time."""
 SCHEDULE = "smartops.schedule"
-"""The label of a run that was made later for a slot: the name of its schedule."""
+"""The label of a run that was made later for a slot: its schedule's name, else the id of that."""
 HELD = "AwaitingConcurrencySlot"
 _ACTIVE = {StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED}
 _PAGE = 200
@@ -89,7 +91,8 @@ async def judge(client: PrefectClient, run: FlowRun, now: datetime) -> Admission
     if spec is None or run.deployment_id is None:
         return GO
     others = await _others(client, run, run.deployment_id, now)
-    return admit(spec, _candidate(run, spec), [_candidate(o, spec) for o in others], now)
+    zone = await _zone_of(client, run, spec)
+    return admit(spec, _candidate(run, zone), [_candidate(o, zone) for o in others], now)
 
 
 def kind_of(run: FlowRun) -> Kind:
@@ -110,22 +113,30 @@ def due_at(run: FlowRun) -> datetime:
 
 
 def schedule_of(run: FlowRun) -> str:
-    """Return which schedule made a run: its name, else its id."""
+    """Return which schedule made a run: its name, else its id; "" where nobody knows."""
     named = run.labels.get(SCHEDULE)
     if named is not None:
         return str(named)
     made_by = run.created_by
-    return str(made_by.display_value or made_by.id or "") if made_by is not None else ""
+    if made_by is None:
+        return ""
+    name = made_by.display_value or ""
+    is_name = bool(name) and not name.endswith("Schedule")  # Prefect's word for those without one
+    return name if is_name else str(made_by.id or name)
 
 
-def _zone_of(run: FlowRun, spec: JobSpec) -> str:
+async def _zone_of(client: PrefectClient, run: FlowRun, spec: JobSpec) -> str:
+    """Return the time zone of the schedule that made a run, where days off depend on it."""
+    if spec.skip_on == SkipOn() or run.deployment_id is None:
+        return "UTC"
+    schedules = await client.read_deployment_schedules(run.deployment_id)
     name = schedule_of(run)
-    zones = {schedule.name: schedule.timezone for schedule in spec.schedules}
-    first = spec.schedules[0].timezone if spec.schedules else "UTC"
-    return zones.get(name, first)
+    own = [one for one in schedules if name in {one.slug, str(one.id)}]
+    zones = [zone_of(one) for one in own or schedules]
+    return zones[0] if zones else "UTC"
 
 
-def _candidate(run: FlowRun, spec: JobSpec) -> Candidate:
+def _candidate(run: FlowRun, zone: str) -> Candidate:
     held = run.state is not None and run.state.name == HELD
     ended = run.state is not None and run.state.is_final()
     return Candidate(
@@ -137,7 +148,7 @@ def _candidate(run: FlowRun, spec: JobSpec) -> Candidate:
         schedule=schedule_of(run),
         batch=str(run.labels.get(BACKFILL, "")),
         parallel=int(run.labels.get(PARALLEL, 1)),
-        timezone=_zone_of(run, spec),
+        timezone=zone,
     )
 
 

@@ -11,11 +11,9 @@ from reports.runs import Wanted, list_runs
 from services import deployed_jobs
 from services.deployed_jobs import DeployedJob
 from services.prefect_api import prefect
-from services.prefect_schedules import as_prefect, fires
+from services.prefect_schedules import fires, in_words
 from smartops.audit.store import Store
-from smartops.durations import format_duration
 from smartops.errors import BadInput
-from smartops.jobs.scheduling import Schedule
 
 _LOOK_AHEAD = timedelta(days=400)
 
@@ -65,7 +63,7 @@ async def _line(store: Store, job: DeployedJob) -> JobLine:
         revision=job.revision,
         description=job.spec.description,
         paused=job.paused,
-        schedules=tuple(in_words(schedule) for schedule in job.spec.schedules),
+        schedules=tuple(in_words(schedule) for schedule in job.schedules),
         next_due=None if job.paused else await _next_due(job),
         last_state=runs[0].state if runs else None,
         last_run=str(runs[0].run_id) if runs else None,
@@ -75,24 +73,15 @@ async def _line(store: Store, job: DeployedJob) -> JobLine:
 async def _next_due(job: DeployedJob) -> datetime | None:
     now = datetime.now(UTC)
     found: list[datetime] = []
-    for schedule in job.spec.schedules:
+    for schedule in job.schedules:
         if not schedule.active:
             continue
         for ahead in (timedelta(days=2), _LOOK_AHEAD):
             try:
-                times = await fires(as_prefect(schedule), now, now + ahead)
+                times = await fires(schedule.schedule, now, now + ahead)
             except BadInput:
                 break  # made elsewhere; one bad schedule must not hide the other jobs
             if times:
                 found.append(times[0])
                 break
     return min(found, default=None)
-
-
-def in_words(schedule: Schedule) -> str:
-    """Return a schedule in a few words."""
-    name = f"{schedule.name}: " if schedule.name else ""
-    off = "" if schedule.active else " (off)"
-    if schedule.every is not None:
-        return f"{name}every {format_duration(schedule.every)}{off}"
-    return f"{name}{schedule.cron or schedule.rrule} {schedule.timezone}{off}"

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.schedules import (
     SCHEDULE_TYPES,
     CronSchedule,
@@ -14,10 +16,13 @@ from prefect.client.schemas.schedules import (
 )
 from pydantic import TypeAdapter
 
+from smartops.durations import format_duration
 from smartops.errors import BadInput
 from smartops.jobs.scheduling import Schedule
 from smartops.jobs.spec import JobSpec
 
+AnySchedule = DeploymentScheduleCreate | DeploymentSchedule
+"""A schedule of a deployment: one to be made, or one that Prefect has."""
 _PAGE = 1000
 _MOST = 50_000
 
@@ -36,6 +41,35 @@ def as_prefect(schedule: Schedule) -> SCHEDULE_TYPES:
     except (ValueError, KeyError, OverflowError) as error:
         text = " ".join(str(error).split())
         raise BadInput(f"the schedule cannot be used: {text}") from error
+
+
+def schedules_of(spec: JobSpec) -> list[DeploymentScheduleCreate]:
+    """Return a job's schedules as Prefect has them."""
+    return [
+        DeploymentScheduleCreate(
+            schedule=as_prefect(schedule),
+            active=schedule.active,
+            parameters={"params": schedule.params} if schedule.params else {},
+            slug=schedule.name or None,
+        )
+        for schedule in spec.schedules
+    ]
+
+
+def zone_of(schedule: AnySchedule) -> str:
+    """Return the time zone of a schedule."""
+    return str(getattr(schedule.schedule, "timezone", None) or "UTC")
+
+
+def in_words(schedule: AnySchedule) -> str:
+    """Return a schedule in a few words."""
+    name = f"{schedule.slug}: " if schedule.slug else ""
+    off = "" if schedule.active else " (off)"
+    own = schedule.schedule
+    if isinstance(own, IntervalSchedule):
+        return f"{name}every {format_duration(own.interval)}{off}"
+    text = own.cron if isinstance(own, CronSchedule) else getattr(own, "rrule", "never")
+    return f"{name}{text} {zone_of(schedule)}{off}"
 
 
 async def check_schedules(spec: JobSpec) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from services.job_overview import in_words
-from services.prefect_schedules import as_prefect, fires
+from prefect.client.schemas.schedules import IntervalSchedule
+
+from services.prefect_schedules import AnySchedule, fires, in_words, zone_of
 from smartops.jobs.calendars import reason_to_skip
-from smartops.jobs.scheduling import Schedule
 from smartops.jobs.spec import JobSpec
 
 _FIRST_LOOK = timedelta(days=2)
@@ -37,16 +38,20 @@ class Fire:
         return {**times, "schedule": self.schedule, "starts": self.starts, "note": self.note}
 
 
-async def preview(job: JobSpec, now: datetime, count: int) -> list[Fire]:
-    """Return the next fires of all active schedules of a job, the earliest first."""
+async def preview(
+    job: JobSpec, schedules: Iterable[AnySchedule], now: datetime, count: int
+) -> list[Fire]:
+    """Return the next fires of the active ones of a job's schedules, the earliest first."""
     found: list[Fire] = []
-    for schedule in job.schedules:
+    for schedule in schedules:
         if schedule.active:
             found += await _of_schedule(job, schedule, now, count)
     return sorted(found, key=lambda fire: (fire.at, fire.schedule))[:count]
 
 
-async def _of_schedule(job: JobSpec, schedule: Schedule, now: datetime, count: int) -> list[Fire]:
+async def _of_schedule(
+    job: JobSpec, schedule: AnySchedule, now: datetime, count: int
+) -> list[Fire]:
     look = _FIRST_LOOK
     while True:
         found = await between(job, schedule, now, now + look)
@@ -55,22 +60,24 @@ async def _of_schedule(job: JobSpec, schedule: Schedule, now: datetime, count: i
         look *= 4
 
 
-async def between(job: JobSpec, schedule: Schedule, begin: datetime, end: datetime) -> list[Fire]:
+async def between(
+    job: JobSpec, schedule: AnySchedule, begin: datetime, end: datetime
+) -> list[Fire]:
     """Return the fires of a schedule in a window, with those that a clock change swallows."""
-    zone = ZoneInfo(schedule.timezone)
-    times = await fires(as_prefect(schedule), begin, end)
+    zone = ZoneInfo(zone_of(schedule))
+    times = await fires(schedule.schedule, begin, end)
     walls = Counter(moment.astimezone(zone).replace(tzinfo=None, fold=0) for moment in times)
     found = [_fire(job, schedule, moment, zone, walls) for moment in times]
-    if schedule.every is None:
+    if not isinstance(schedule.schedule, IntervalSchedule):
         found += await _swallowed(schedule, begin, end, zone, set(walls))
     return sorted(found, key=lambda fire: fire.at)
 
 
 def _fire(
-    job: JobSpec, schedule: Schedule, moment: datetime, zone: ZoneInfo, walls: Counter[datetime]
+    job: JobSpec, schedule: AnySchedule, moment: datetime, zone: ZoneInfo, walls: Counter[datetime]
 ) -> Fire:
     local = moment.astimezone(zone)
-    notes = [reason_to_skip(job.skip_on, moment, schedule.timezone)]
+    notes = [reason_to_skip(job.skip_on, moment, zone_of(schedule))]
     starts = not notes[0]
     wall = local.replace(tzinfo=None, fold=0)
     if _comes_twice(wall, zone):
@@ -87,15 +94,15 @@ def _comes_twice(wall: datetime, zone: ZoneInfo) -> bool:
 
 
 async def _swallowed(
-    schedule: Schedule, begin: datetime, end: datetime, zone: ZoneInfo, walls: set[datetime]
+    schedule: AnySchedule, begin: datetime, end: datetime, zone: ZoneInfo, walls: set[datetime]
 ) -> list[Fire]:
     """Return the times of day that do not exist on their day, and at which it would have fired."""
     if not _changes(begin, end, zone):
         return []
-    clock = schedule.model_copy(update={"timezone": "UTC"})
+    clock = schedule.schedule.model_copy(update={"timezone": "UTC"})
     first, last = (moment.astimezone(zone).replace(tzinfo=UTC, fold=0) for moment in (begin, end))
     found: list[Fire] = []
-    for moment in await fires(as_prefect(clock), first, last):
+    for moment in await fires(clock, first, last):
         wall = moment.replace(tzinfo=None)
         at = wall.replace(tzinfo=zone).astimezone(UTC)
         missing = at.astimezone(zone).replace(tzinfo=None, fold=0) != wall

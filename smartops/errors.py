@@ -12,6 +12,7 @@
     │   ├── BrowserCrashed        the browser process or its page died
     │   ├── PageNotReady          an element or a page did not appear in time
     │   ├── LockTimeout           another job holds the thing that the step touches
+    │   ├── LockLost              another machine may hold it now: the database was out of reach
     │   └── StepTimeout           the step reached its time limit, and it had no effect to fear for
     ├── PermanentError          trying again gives the same answer
     │   ├── BadInput              what the user wrote is wrong (nothing was started)
@@ -99,6 +100,10 @@ class PageNotReady(TransientError):
 
 class LockTimeout(TransientError):
     """Another job holds the thing that the step touches."""
+
+
+class LockLost(TransientError):
+    """What the step held may have gone to another machine meanwhile, so that it was stopped."""
 
 
 class StepTimeout(TransientError):

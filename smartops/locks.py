@@ -1,5 +1,7 @@
 """One thing at a time on one wire: a lock per physical resource, across processes, in order.
 
+On several machines, with ``SMARTOPS_LOCKS=database``, the database's lock comes behind the ticket.
+
 Who wants a resource draws a ticket: a file in the resource's folder, numbered in order, on which it
 holds the operating system's own lock. The lowest ticket whose owner lives has the resource, so that
 is free again the moment its owner dies, however it dies, and who waits for whom can be read.
@@ -11,13 +13,19 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
+import importlib
 import json
 import os
 import re
 import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -78,7 +86,7 @@ async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncI
         return
     standard = get_settings().lock_timeout if limit is STANDARD else limit
     limit_s = None if standard is None else standard.total_seconds()
-    async with _on_this_machine(resource, limit_s):
+    async with _on_this_machine(resource, limit_s), _on_all_machines(resource, limit_s):
         token = _mine.set(_mine.get() | {resource})
         try:
             yield
@@ -106,6 +114,15 @@ async def held(names: Sequence[str], *, limit: timedelta | None = STANDARD) -> A
         for name in sorted(set(names)):
             await stack.enter_async_context(exclusive(name, limit))
         yield
+
+
+def _on_all_machines(resource: str, limit_s: float | None) -> AbstractAsyncContextManager[None]:
+    if get_settings().locks == "machine":
+        return nullcontext()
+    # By its name: the store stands above the locks.
+    hold = importlib.import_module("smartops.audit.shared_locks").hold
+    shared: AbstractAsyncContextManager[None] = hold(resource, limit_s)
+    return shared
 
 
 @asynccontextmanager

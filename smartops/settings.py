@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -71,6 +72,11 @@ class Settings(BaseSettings):
     lock_timeout: Duration = Field(
         default=timedelta(seconds=30),
         description="How long a step waits for the thing that it touches, such as 30s.",
+    )
+    locks: Literal["machine", "database"] = Field(
+        default="machine",
+        description="Among whom a step has what it touches alone: the processes of this `machine`, "
+        "or those of all machines with the same `database`, which is MySQL or MariaDB then.",
     )
     recorder_interval: Duration = Field(
         gt=timedelta(),

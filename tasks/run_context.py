@@ -14,7 +14,7 @@ from prefect.exceptions import Pause
 
 from smartops import redact
 from smartops.audit import recording
-from smartops.audit.events import RunState
+from smartops.audit.events import Event, RunState
 from smartops.audit.recording import RunInfo
 
 FLOW = "run-job"
@@ -25,6 +25,12 @@ PARENT = "smartops.parent"
 """The label of a Prefect run that says whose step started it."""
 SLOT = "smartops.slot"
 """The label of a run that was made later for a slot: the time at which it was due."""
+SLOT_ID = "smartops.slot-id"
+"""The label of such a run: the id of its slot."""
+SLOT_SCHEDULE = "smartops.slot-schedule"
+"""The label of such a run: what the schedule says."""
+SLOT_JOB = "smartops.slot-job"
+"""The label of such a run: the name of its deployment."""
 CANCELLED_BY = "smartops.cancelled-by"
 """The label that says who cancels a run."""
 LOCKS = "smartops.locks"
@@ -62,6 +68,25 @@ def requested_by(flow_run: FlowRun) -> str | None:
     if person is None and flow_run.auto_scheduled:
         return "schedule"
     return None if person is None else str(person)
+
+
+def slot_made_up() -> Event | None:
+    """Return what is to go on record where this run is made later for a slot that had none."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None or SLOT_ID not in run.labels:
+        return None
+    body = {
+        "slot_id": str(run.labels[SLOT_ID]),
+        "deployment": str(run.deployment_id),
+        "job": str(run.labels.get(SLOT_JOB, "")),
+        "due_at": str(run.labels[SLOT]),
+        "schedule": str(run.labels[SLOT_SCHEDULE]),
+        "outcome": "run",
+        "reason": "made up for later",
+        "slot_run_id": str(run.id),
+    }
+    return Event("slot", run.id, body)
 
 
 def parent_of_run() -> UUID | None:

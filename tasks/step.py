@@ -25,6 +25,7 @@ from smartops.audit.recording import RunInfo, StepRecord
 from smartops.errors import (
     BadAnswer,
     ExpectationFailed,
+    LockLost,
     SmartOpsError,
     StepTimeout,
     UnknownOutcome,
@@ -267,15 +268,17 @@ async def _in_time(
                 call: Any = definition.function
                 result: R = await call(**arguments)
                 return result
-    except TimeoutError as error:
-        if not limit.expired():
+    except (TimeoutError, LockLost) as error:
+        if not limit.expired() and not isinstance(error, LockLost):
             raise
-        text = f"not done after {limit_s:g} s"
+        text = str(error) if isinstance(error, LockLost) else f"not done after {limit_s:g} s"
         if record.may_have_happened:
             raise UnknownOutcome(
                 f"{text}; its effect may or may not have happened",
                 hint="Look at what the step touches before the job is run again.",
             ) from error
+        if isinstance(error, LockLost):
+            raise
         raise StepTimeout(text) from error
 
 

@@ -24,6 +24,7 @@ GRANT SELECT, INSERT, UPDATE ON smartops.step_run TO 'smartops'@'%';
 GRANT SELECT, INSERT, UPDATE ON smartops.device_command TO 'smartops'@'%';
 GRANT SELECT, INSERT, UPDATE ON smartops.run_process TO 'smartops'@'%';
 GRANT SELECT, INSERT, UPDATE ON smartops.slot TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.job_change TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.log_line TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.reading TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.artifact TO 'smartops'@'%';
@@ -33,6 +34,10 @@ GRANT SELECT, INSERT ON smartops.alert TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.alert_delivery TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.report TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.hold TO 'smartops'@'%';
+-- Whose turn it is, with SMARTOPS_LOCKS=database.
+GRANT SELECT, INSERT, UPDATE ON smartops.lock_turn TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE, DELETE ON smartops.lock_place TO 'smartops'@'%';
+
 GRANT SELECT ON smartops.alembic_version TO 'smartops'@'%';
 
 GRANT SELECT ON smartops.* TO 'smartops_read'@'%';

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -15,6 +16,9 @@ from smartops.cli.options import AsJson
 from smartops.cli.output import out, print_json, table
 from smartops.cli.runs import moment
 from smartops.errors import BadInput
+
+if TYPE_CHECKING:
+    from services.prefect_schedules import AnySchedule
 
 app = typer.Typer(help="Schedules of jobs.", no_args_is_help=True)
 
@@ -30,15 +34,21 @@ def preview(
 ) -> None:
     """Show the next fires in local time and UTC, and where a clock change makes a difference."""
     spec = job_of_file(job)
+    schedules: Sequence[AnySchedule]
     begin = moment("--since", since) or datetime.now(UTC)
     if spec is None:
         use_prefect()
         from services import job_overview  # noqa: PLC0415 - Prefect reads its settings on import
 
-        spec = asyncio.run(job_overview.deployed(job)).spec
+        deployed = asyncio.run(job_overview.deployed(job))
+        spec, schedules = deployed.spec, deployed.schedules
+    else:
+        from services.prefect_schedules import schedules_of  # noqa: PLC0415 - the same
+
+        schedules = schedules_of(spec)
     from services import previewing  # noqa: PLC0415 - Prefect reads its settings on import
 
-    found = asyncio.run(previewing.preview(spec, begin, count))
+    found = asyncio.run(previewing.preview(spec, schedules, begin, count))
     if as_json:
         print_json([fire.as_json() for fire in found])
         return

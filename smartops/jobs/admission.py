@@ -66,6 +66,7 @@ def admit(job: JobSpec, run: Candidate, others: Sequence[Candidate], now: dateti
     if run.kind == "backfill":
         batch = [other for other in others if other.batch == run.batch]
         return _within_limit(run, batch, run.parallel)
+    others = [other for other in others if other.kind != "backfill"]  # it has its own limit
     if any(_same_slot(o, run) and _leads(o, run) for o in others):
         return Admission("skip", "another run has the same slot")
     if reason := reason_to_skip(job.skip_on, run.due_at, run.timezone):
@@ -123,7 +124,7 @@ def _missed(
         active = [other for other in others if other.active]
         ahead = [other for other in waiting if other.place < run.place]
         return _within_limit(run, [*active, *ahead], missed.parallel, MISSED)
-    if any(other.place > run.place for other in waiting):
+    if any(o.place > run.place and o.schedule == run.schedule for o in waiting):
         return Admission("skip", f"{text}; a later one runs in its place")
     return None
 

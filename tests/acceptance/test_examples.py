@@ -9,6 +9,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from services import deployed_jobs
+from services.prefect_schedules import schedules_of
 from services.stack import Stack
 from smartops.jobs import loader
 from smartops.jobs.revision import revision_of
@@ -90,5 +91,5 @@ async def test_prefect_deploys_what_the_files_say(in_stack: Stack) -> None:
             assert deployed[name].revision == revision_of(spec), name
             found = await client.read_deployment(deployed[name].id)
             assert found.description == spec.description
-            wanted = {s.slug: s.schedule for s in deployed_jobs.schedules_of(spec)}
+            wanted = {s.slug: s.schedule for s in schedules_of(spec)}
             assert {s.slug: s.schedule for s in found.schedules} == wanted, name

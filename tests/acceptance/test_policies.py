@@ -14,7 +14,7 @@ from prefect.states import Running, Scheduled
 
 from services import deployed_jobs, gate
 from services.prefect_api import prefect_api
-from services.slots import NO_RUN_MADE, Slot, Slots
+from services.slots import NO_RUN_MADE, Beat, Slot, Slots
 from services.stack import Stack
 from smartops.jobs.spec import JobSpec
 from tasks.run_context import SLOT
@@ -78,23 +78,25 @@ async def test_a_slot_without_a_run_gets_one(
     client: PrefectClient, policy: str, expected: list[int]
 ) -> None:
     """Prefect was away: the last slot runs late, or all that are recent, as the job says; once."""
-    spec = job(name=f"missed-{policy}", missed={"run": policy, "within": "1h"})
+    yearly = [{"cron": "0 0 1 1 *"}]
+    spec = job(name=f"missed-{policy}", missed={"run": policy, "within": "1h"}, schedules=yearly)
     deployment = await client.read_deployment(await deployed_jobs.deploy(client, spec))
     now = datetime.now(UTC)
+    beat = Beat(deployment.schedules[0], frozenset())
 
     def slot(minutes_ago: int) -> Slot:
         at = now - timedelta(minutes=minutes_ago)
-        return Slot(deployment.id, spec.name, at, "", "missed", NO_RUN_MADE, None)
+        return Slot(deployment.id, spec.name, at, "", beat.key, "missed", NO_RUN_MADE, None)
 
     slots = [slot(minutes) for minutes in (10, 30, 50, 180)]
     async with prefect_api() as api:
         for _ in range(2):
-            await Slots._catch_up(api, deployment, slots, [], now)
+            await Slots._catch_up(api, deployment, beat, slots, [], now)
         runs = await api.due_runs(deployment.id, now - timedelta(days=1), now + timedelta(days=1))
         ran = slot(20)
         later = [run.model_copy(update={"labels": {SLOT: ran.due_at.isoformat()}}) for run in runs]
         if later:
-            await Slots._catch_up(api, deployment, slots[1:], later[:1], now)
+            await Slots._catch_up(api, deployment, beat, slots[1:], later[:1], now)
         after = await api.due_runs(deployment.id, now - timedelta(days=1), now + timedelta(days=1))
     due = [now - timedelta(minutes=minutes) for minutes in expected]
     assert sorted(gate.due_at(run) for run in runs) == due

@@ -110,8 +110,9 @@ def test_a_slot_is_one_however_often_it_is_told() -> None:
     """Its id comes from the deployment and the moment, in whatever zone it is written."""
     deployment = uuid7()
     berlin = NOW.astimezone(datetime.fromisoformat("2026-03-29T14:00:00+02:00").tzinfo)
-    assert slot_id(deployment, NOW) == slot_id(deployment, berlin)
-    assert slot_id(deployment, NOW) != slot_id(deployment, NOW + timedelta(seconds=1))
-    slot = Slot(deployment, "j", NOW, "{}", "missed", "why", None)
+    assert slot_id(deployment, "a", NOW) == slot_id(deployment, "a", berlin)
+    assert slot_id(deployment, "a", NOW) != slot_id(deployment, "a", NOW + timedelta(seconds=1))
+    assert slot_id(deployment, "a", NOW) != slot_id(deployment, "b", NOW)
+    slot = Slot(deployment, "j", NOW, "{}", "a", "missed", "why", None)
     assert slot.event().run_id.int == 0
-    assert slot.event().body["slot_id"] == str(slot_id(deployment, berlin))
+    assert slot.event().body["slot_id"] == str(slot_id(deployment, "a", berlin))

@@ -64,6 +64,13 @@ class BrowserProfile(Connection):
         description="How long one action may wait for the page, such as 10s.",
     )
 
+    shared: bool = Field(
+        default=False,
+        title="Shared",
+        description="Whether several steps may use the profile at the same time. Off: one after "
+        "the other, as sites may end a user's session when it begins another.",
+    )
+
     @property
     def connection(self) -> browser.Connection:
         """The driver's view of the profile."""
@@ -80,6 +87,7 @@ class BrowserProfile(Connection):
             height=self.height,
             locale=self.locale,
             timeout=self.timeout,
+            shared=self.shared,
         )
 
     def open(self) -> AbstractAsyncContextManager[browser.Page]:

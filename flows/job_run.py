@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect import get_run_logger
@@ -19,7 +20,14 @@ from flows.walk import StepOutcome, Walk, is_bad
 from smartops.audit.progress import Kept, Progress
 from smartops.audit.recording import Ending, RunCancelled, RunInfo, describe
 from smartops.durations import format_duration
-from smartops.errors import JobTimeout, LockLost, PermanentError, SmartOpsError, UnknownOutcome
+from smartops.errors import (
+    JobTimeout,
+    LockLost,
+    LockTimeout,
+    PermanentError,
+    SmartOpsError,
+    UnknownOutcome,
+)
 from smartops.jobs import templating
 from smartops.jobs.graph import Plan
 from smartops.jobs.kinds.approval import Approval
@@ -57,6 +65,8 @@ class JobRun:
         self._calls.may_ask = info.deployment is not None and not info.rehearsal
         self._walk = Walk(plan, self._calls.make)
         self._undone: dict[str, StepOutcome] = {}
+        self._used_s = max((k.output for k in history if k.state == taking_up.USED), default=0.0)
+        self._began = time.monotonic()
 
     async def make(self, ending: Ending) -> Any:
         """Make the run. Returns its outputs; raises JobFailed, UnknownOutcome, or what stopped it.
@@ -72,7 +82,7 @@ class JobRun:
         locks = templating.render(self._job.locks, self._calls.known())
         with stopping.cancelled_by_signal() as stop:
             try:
-                async with held(locks, limit=None):
+                async with held(locks, limit=self._time_left()):
                     stopped = await self._steps(ending)
                     if cancelled_by is not None:
                         stopped = RunCancelled(f"cancelled by {cancelled_by}")
@@ -80,14 +90,16 @@ class JobRun:
                     await self._clean_up(stopped)
             except LockLost as lost:
                 stopped = lost
+            except LockTimeout as late:
+                stopped = JobTimeout(f"{self._too_late()}: {late}")
+                if self._calls.kept:
+                    await self._end_what_was_begun(stopped)
             except asyncio.CancelledError as cancelled:
                 stopped = cancelled  # while it waited for the job's locks
                 stop.cleaning = True
                 if self._calls.kept:  # it was begun, before it waited for a person
-                    self._calls.only_known = True
                     _go_on()
-                    await self._walk.steps()
-                    await self._clean_up(stopped)
+                    await self._end_what_was_begun(stopped)
         self._tell_of_skipped()
         error = TerminationSignal(signal.SIGTERM) if stop.told else self._error(stopped)
         if error is None:
@@ -97,6 +109,24 @@ class JobRun:
         self._progress.keep(Kept("", taking_up.ENDED))
         raise error
 
+    async def _end_what_was_begun(self, stopped: BaseException) -> None:
+        """End a run in order that has its locks no more: what it made before is known."""
+        self._calls.only_known = True
+        await self._walk.steps()
+        await self._clean_up(stopped)
+
+    def _used(self) -> float:
+        """Return for how many seconds the run was under way, in this process and those before."""
+        return self._used_s + time.monotonic() - self._began
+
+    def _time_left(self) -> timedelta | None:
+        limit = self._job.timeout
+        return None if limit is None else max(limit - timedelta(seconds=self._used()), timedelta())
+
+    def _too_late(self) -> str:
+        limit = self._job.timeout
+        return f"the run was not done after {format_duration(limit) if limit else 'its time'}"
+
     # --- the steps, and questions -------------------------------------------------------------
 
     async def _steps(self, ending: Ending) -> BaseException | None:
@@ -104,9 +134,9 @@ class JobRun:
 
         Prefect's ``Pause`` passes: the run leaves its process then.
         """
-        limit = self._job.timeout
+        left = self._time_left()
         try:
-            async with asyncio.timeout(limit.total_seconds() if limit else None):
+            async with asyncio.timeout(left.total_seconds() if left is not None else None):
                 while True:
                     await self._walk.steps()
                     waiting = self._walk.waiting
@@ -115,8 +145,7 @@ class JobRun:
                     if not await self._take_answers(waiting):
                         await self._ask(waiting[0], ending)
         except TimeoutError:
-            text = format_duration(limit) if limit else "its time"
-            return JobTimeout(f"the run was not done after {text}")
+            return JobTimeout(self._too_late())
         except asyncio.CancelledError as error:
             return error
         except Exception as error:  # noqa: BLE001 - whatever it is, the run has to end in order
@@ -148,6 +177,7 @@ class JobRun:
 
     async def _ask(self, step: StepBase, ending: Ending) -> None:
         """Ask a person about a step; it raises Prefect's ``Pause``."""
+        self._progress.keep(Kept("", taking_up.USED, self._used()))
         if isinstance(step, Approval):
             ending.message = f"step {step.id} waits for an approval"
             await self._questions.ask_approval(step, self._calls.question(step))

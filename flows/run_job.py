@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from prefect import flow
@@ -77,7 +78,7 @@ async def run_job(
             plan = graph.compile(job)
             kept = taking_up.last_of_each(history)
             if resume is not None and not history:
-                kept = _kept_of_earlier(plan, resume, rehearsal=rehearse)
+                kept = _kept_of_earlier(plan, resume, info.params, rehearsal=rehearse)
                 for one in kept.values():  # whoever takes up this run has to find it all here
                     Progress(info.id).keep(one)
             made = await JobRun(plan, info, history=history, kept=kept).make(ending)
@@ -111,10 +112,19 @@ def _history_of_this_run(info: RunInfo) -> list[Kept]:
     return history
 
 
-def _kept_of_earlier(plan: graph.Plan, resume: Resume, *, rehearsal: bool) -> dict[str, Kept]:
+def _kept_of_earlier(
+    plan: graph.Plan, resume: Resume, params: Mapping[str, Any], *, rehearsal: bool
+) -> dict[str, Kept]:
     earlier = taking_up.load_earlier(resume.run)
     if earlier.rehearsal != rehearsal:
         raise BadInput("a rehearsal cannot be taken up by a real run, nor the other way round")
     if earlier.job != plan.job.name:
         raise BadInput(f"run {resume.run} is one of job {earlier.job}, not of {plan.job.name}")
-    return taking_up.kept_for(plan, earlier.history, resume.from_step, earlier.decided)
+    now = redact.scrub(dict(params))
+    same = all(
+        now.get(name, param.default) == earlier.params.get(name, param.default)
+        for name, param in plan.job.params.items()
+    )
+    return taking_up.kept_for(
+        plan, earlier.history, resume.from_step, earlier.decided, same_params=same
+    )

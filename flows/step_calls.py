@@ -95,6 +95,11 @@ class StepCalls:
             if step.when and not self._is_wanted(step, None):
                 return self._left_out(step, step.id)
             self.question(step)
+            if not step.requester_may_approve and self.info.requested_by is None:
+                raise BadInput(
+                    "nobody knows who asked for this run, so that it may be anybody's own",
+                    hint="Start it with `smartops job run`, or from a schedule.",
+                )
             if not self.may_ask:
                 raise BadInput(
                     "an approval needs a run that can wait",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic import Field
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from smartops.audit.store import Store
 
 ASKED, ANSWERED, AGAIN, ENDED = "asked", "answered", "again", "ended"
-"""What stands in a run's progress beyond the states of steps."""
+USED = "used"
+"""What stands in a run's progress beyond the states of steps; USED: for how many seconds it ran."""
 STATES = frozenset({"completed", "failed", "unknown_outcome", "skipped"})
 
 
@@ -84,10 +85,16 @@ def made_again(plan: Plan, kept: Mapping[str, Kept], from_step: str | None) -> s
 
 
 def kept_for(
-    plan: Plan, history: Iterable[Kept], from_step: str | None, decided: Mapping[str, Decision]
+    plan: Plan,
+    history: Iterable[Kept],
+    from_step: str | None,
+    decided: Mapping[str, Decision],
+    *,
+    same_params: bool = True,
 ) -> dict[str, Kept]:
     """Return what a resumed run keeps of the run before it, by name on record.
 
+    What a person has approved was approved for those parameters: with others it is asked again.
     Raises BadInput for a step whose outcome is in doubt and on which nobody has decided.
     """
     last = last_of_each(history)
@@ -108,8 +115,12 @@ def kept_for(
     undoings = {undo_id(step.id) for step in plan.job.steps}
     tolerated = {step.id for step in plan.job.steps if step.on_failure == "continue"}
 
+    approvals = {step.id for step in plan.job.steps if step.kind == "approval"}
+
     def stays(name: str, kept: Kept) -> bool:
         step_id = step_of(name)
+        if step_id in approvals and not same_params:
+            return False
         if step_id in undoings or not (kept.state == "completed" or step_id in tolerated):
             return False
         if step_id not in again:
@@ -143,6 +154,8 @@ class Earlier:
 
     job: str
     rehearsal: bool
+    params: dict[str, Any]
+    """As they are on record: secrets are masked."""
     history: list[Kept]
     decided: dict[str, Decision]
 
@@ -165,7 +178,7 @@ def load_earlier(run_id: UUID) -> Earlier:
             noted = [*history.completed_on_record(store, run_id, known), *noted]
         else:
             noted = history.history_on_record(store, run_id)
-    return Earlier(run.job, run.rehearsal, [*noted, *doubtful], decided)
+    return Earlier(run.job, run.rehearsal, run.params, [*noted, *doubtful], decided)
 
 
 @contextmanager

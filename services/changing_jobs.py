@@ -82,10 +82,13 @@ def plan_changes(
             raise Conflict(
                 f"job {name} was deleted meanwhile", hint="Give --force to make it again."
             )
+        drifted = name in deployed and deployed[name].drifted
         if now not in {None, new} and not force:
             _check(name, now or "", want.base, last_known.get(name))
+        if drifted and not force:
             _check_drift(deployed[name])
-        action: Action = "created" if now is None else "unchanged" if now == new else "updated"
+        same = now == new and not drifted
+        action: Action = "created" if now is None else "unchanged" if same else "updated"
         changes[name] = Change(name, action, new, now)
     for name in sorted(set(prunable) - set(changes)):
         if name in deployed:
@@ -119,7 +122,7 @@ def _check_drift(job: DeployedJob) -> None:
     if job.drifted:
         raise Conflict(
             f"the schedules or parameters of {job.name} were changed outside of its file",
-            hint="They would be lost: write them into the file, and give --force.",
+            hint="They would be lost: write them into the file, or give --force.",
         )
 
 
@@ -140,7 +143,8 @@ async def apply(
     for want in wanted:
         await check_schedules(want.spec)
     history = changes_of(store, limit=100_000)
-    prunable = _from_files_gone(history, prune)
+    held = {(want.source, want.spec.name) for want in wanted}
+    prunable = _from_files_gone(history, prune, held)
     specs = {want.spec.name: want for want in wanted}
     async with prefect() as client:
         deployed = await deployed_jobs.deployed_jobs(client)
@@ -178,22 +182,23 @@ def _last_known(history: Iterable[JobChange]) -> dict[str, str | None]:
     return known
 
 
-def _from_files_gone(history: Iterable[JobChange], folders: Sequence[Path]) -> set[str]:
-    """Return the jobs whose last change came from a file of these folders which is gone."""
-    last: dict[str, JobChange] = {}
-    for change in history:
-        if change.action not in {"paused", "resumed"}:
-            last.setdefault(change.job, change)
-    files = {
-        job: Path(change.source.removeprefix(_BY_FILE))
-        for job, change in last.items()
-        if change.source.startswith(_BY_FILE) and change.action != "deleted"
-    }
+def _from_files_gone(
+    history: Iterable[JobChange], folders: Sequence[Path], held: Collection[tuple[str, str]]
+) -> set[str]:
+    """Return the jobs that came from a file of these folders which does not hold them any more.
+
+    ``held`` has what is in the files now: source and job.
+    """
+    sources: dict[str, str] = {}
+    for change in history:  # the newest first
+        if change.source.startswith(_BY_FILE):
+            sources.setdefault(change.job, change.source)
     within = [folder.resolve() for folder in folders]
     return {
         job
-        for job, file in files.items()
-        if any(file.is_relative_to(folder) for folder in within) and not file.exists()
+        for job, source in sources.items()
+        if (source, job) not in held
+        and any(Path(source.removeprefix(_BY_FILE)).is_relative_to(folder) for folder in within)
     }
 
 
@@ -215,8 +220,13 @@ def record(change: Change, person: str, source: str, spec: JobSpec | None = None
     get_journal().append(*events)
 
 
-async def rollback(store: Store, name: str, revision: str, person: str) -> Change:
-    """Give a job an earlier revision again, byte for byte. Raises BadInput."""
+async def rollback(
+    store: Store, name: str, revision: str, person: str, *, force: bool = False
+) -> Change:
+    """Give a job an earlier revision again, byte for byte.
+
+    Raises BadInput; Conflict when it was changed elsewhere, unless ``force`` is given.
+    """
     whole = find_revision(store, name, revision)
     spec = spec_on_record(store, whole)
     if spec is None:
@@ -224,7 +234,11 @@ async def rollback(store: Store, name: str, revision: str, person: str) -> Chang
     async with prefect() as client, locks.exclusive(f"job {name}"):
         now = await deployed_jobs.find_job(client, name)
         before = now.revision if now else None
-        if before == whole:
+        if now is not None and not force:
+            known = _last_known(changes_of(store, name, limit=100_000))
+            _check(name, now.revision, None, known.get(name))
+            _check_drift(now)
+        if now is not None and before == whole and not now.drifted:
             return Change(name, "unchanged", whole, before)
         await deployed_jobs.deploy(client, spec)
         change = Change(name, "rolled-back", whole, before)

@@ -15,9 +15,8 @@ from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
 from flows.run_job import run_job
-from services.prefect_api import deployment_named, deployment_or_none
+from services.prefect_api import POOL, deployment_named, deployment_or_none
 from services.prefect_schedules import schedules_of
-from services.worker import POOL
 from smartops.errors import BadInput
 from smartops.jobs.param import Param
 from smartops.jobs.revision import revision_of

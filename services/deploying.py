@@ -34,7 +34,8 @@ def ensure_pool() -> None:
     from prefect.client.schemas.actions import WorkPoolCreate  # noqa: PLC0415
     from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound  # noqa: PLC0415
 
-    from services.worker import POOL, SmartOpsWorker  # noqa: PLC0415
+    from services.prefect_api import POOL  # noqa: PLC0415
+    from services.worker import SmartOpsWorker  # noqa: PLC0415
 
     with get_client(sync_client=True) as client:
         try:

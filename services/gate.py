@@ -17,14 +17,15 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.states import AwaitingConcurrencySlot, Cancelled, Cancelling, Scheduled
+from prefect.states import AwaitingConcurrencySlot, Cancelled
 from pydantic import ValidationError
 
+from services import run_control
 from services.prefect_schedules import zone_of
 from smartops.jobs.admission import GO, MISSED, Admission, Candidate, Kind, admit
 from smartops.jobs.scheduling import SkipOn
 from smartops.jobs.spec import JobSpec
-from tasks.run_context import CANCELLED_BY, SLOT
+from tasks.run_context import SLOT
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -55,7 +56,7 @@ async def ask(client: PrefectClient, run: FlowRun) -> bool:
     if due_at(run) > now:
         return False  # workers look ahead; what stands in its way may be gone when it is due
     for other in admission.cancel:
-        await _cancel(client, other)
+        await run_control.stop(client, other, "overlap", "a later run takes its place")
     if admission.action == "skip":
         state: Any = Cancelled(name="Skipped", message=admission.reason)
         await client.set_flow_run_state(run.id, state, force=True)
@@ -67,19 +68,6 @@ async def ask(client: PrefectClient, run: FlowRun) -> bool:
         )
         await client.set_flow_run_state(run.id, waiting, force=True)
     return False
-
-
-async def _cancel(client: PrefectClient, run_id: UUID) -> None:
-    """Cancel a run; one that waits for a person goes on, to take back what it has made."""
-    run = await client.read_flow_run(run_id)
-    if run.state is None or run.state.is_final() or run.state.is_cancelling():
-        return
-    message = "a later run takes its place"
-    if run.state.is_paused():
-        await client.update_flow_run_labels(run_id, {CANCELLED_BY: "overlap"})
-        await client.set_flow_run_state(run_id, Scheduled(message=message), force=True)
-    else:
-        await client.set_flow_run_state(run_id, Cancelling(message=message))
 
 
 async def judge(client: PrefectClient, run: FlowRun, now: datetime) -> Admission:

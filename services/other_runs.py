@@ -17,6 +17,7 @@ from smartops.audit import liveness, open_runs, shipping, verdict
 from smartops.audit.journal import get_journal
 from smartops.audit.open_runs import KnownRun
 from smartops.audit.store import Store
+from tasks.run_context import CANCELLED_BY
 
 logger = logging.getLogger(__name__)
 _OTHERS_WORD = timedelta(seconds=60)
@@ -24,6 +25,8 @@ _OTHERS_WORD = timedelta(seconds=60)
 _FIRST_WORD = timedelta(seconds=3)
 """How long a run may take from its start to its first word on record."""
 _ENDED_A_ROUND = 20
+BY_UI = "Prefect's UI"
+"""Who cancels a run there; it knows no people."""
 
 
 class OtherRuns:
@@ -67,6 +70,9 @@ class OtherRuns:
                 await self._foreign.hand_over(api, run)
                 return True
             if record.ended_at is None:
+                if _was_cancelled_waiting(run, record):
+                    await api.end_in_order(run.id, BY_UI)
+                    return True
                 self._believe_prefect(run, record)
             return False
         again = run.state is not None and (
@@ -89,6 +95,16 @@ class OtherRuns:
         evidence = {"prefect_state": run.state_name}
         end = verdict.end_of_run(run.id, state, message, evidence, told_by="prefect")
         get_journal().append(*ends, end)
+
+
+def _was_cancelled_waiting(run: FlowRun, record: KnownRun) -> bool:
+    """Return whether a run was cancelled in Prefect's UI while it waited for a person."""
+    return (
+        record.state in {"suspended", "needs_decision"}
+        and run.state_type is StateType.CANCELLED
+        and run.deployment_id is not None
+        and CANCELLED_BY not in run.labels
+    )
 
 
 def age(run: FlowRun) -> timedelta:

@@ -33,12 +33,14 @@ from smartops.errors import (
     PrefectUnavailable,
     StoreUnavailable,
 )
-from tasks.run_context import FLOW
+from tasks.run_context import CANCELLED_BY, FLOW
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
+POOL = "smartops"
+"""The work pool of all jobs."""
 TEMPLATE = "run-job"
 """The deployment that runs any job: behind the form in the UI, and behind a job from a file."""
 AWAY = (httpx.TransportError, StoreUnavailable, JournalUnavailable)
@@ -124,6 +126,12 @@ class PrefectApi:
             found += page
             if len(page) < _PAGE:
                 return found
+
+    async def end_in_order(self, run_id: UUID, person: str) -> None:
+        """Give a run that was cancelled while it waited a process, to take back what it made."""
+        await self._client.update_flow_run_labels(run_id, {CANCELLED_BY: person})
+        state: State[Any] = Scheduled(message=f"cancelled by {person}: it ends in order")
+        await self._client.set_flow_run_state(run_id, state, force=True)
 
     async def go_on(self, run_id: UUID, message: str) -> None:
         """Let a run that waits for a person go on without an answer."""

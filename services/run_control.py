@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling, Scheduled
+from prefect.states import Cancelled, Cancelling, Scheduled
 
 from flows import asking
 from flows.taking_up import Resume, load_earlier
@@ -24,6 +24,7 @@ from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs.answers import Answer, Decision, check_answer
 from smartops.jobs.kinds.approval import Approval
+from smartops.jobs.param import from_texts
 from smartops.jobs.spec import JobSpec
 from smartops.jobs.step import step_of
 from tasks.run_context import CANCELLED_BY, REQUESTED_BY
@@ -77,6 +78,7 @@ async def answer_approval(store: Store, detail: RunDetail, answer: Answer) -> st
     question = open_question(store, detail)
     if question is None or question.approval is None:
         raise BadInput(f"run {detail.run.run_id} waits for no approval: it is {detail.run.state}")
+    answer = replace(answer, values=from_texts(question.approval.form, answer.values))
     checked = check_answer(question.approval, answer, detail.run.requested_by)
     await _send(detail.run.run_id, question.step, asking.response_to(checked))
     return question.step
@@ -125,25 +127,33 @@ async def _send(run_id: UUID, step: str, response: Mapping[str, Any]) -> None:
 # --- cancelling and taking up -----------------------------------------------------------------
 
 
-async def cancel(detail: RunDetail, person: str) -> str:
-    """Cancel a run: what can be undone is. Returns what happens now, in words."""
-    run_id = detail.run.run_id
-    if detail.run.ended_at is not None:
-        raise BadInput(f"run {run_id} has ended: it is {detail.run.state}")
+async def cancel(run_id: UUID, person: str) -> str:
+    """Cancel a run: what can be undone is. Returns what happens now, in words. Raises BadInput."""
     async with prefect() as client:
-        run = await _read(client, run_id)
-        state = run.state
-        if state is None or state.is_final():
-            name = state.name.lower() if state and state.name else "gone"
-            raise BadInput(f"run {run_id} has ended: it is {name}")
-        await client.update_flow_run_labels(run_id, {CANCELLED_BY: person})
-        if state.is_paused() and state.state_details.pause_reschedule:
-            # It has no process now: one is started that takes back what was made.
-            message = f"cancelled by {person}"
-            await client.set_flow_run_state(run_id, Scheduled(message=message), force=True)
-            return "it waited for a person; it takes back what can be undone, and ends"
-        await client.set_flow_run_state(run_id, Cancelling(message=f"cancelled by {person}"))
-        return "it ends what is under way, and takes back what can be undone"
+        said = await stop(client, run_id, person, f"cancelled by {person}")
+    if said is None:
+        raise BadInput(f"run {run_id} has ended, or ends already")
+    return said
+
+
+async def stop(client: PrefectClient, run_id: UUID, person: str, message: str) -> str | None:
+    """End a run in order; return what happens now, None where it ends already. Raises BadInput.
+
+    One that waits for a person is given a process, which takes back what was made.
+    """
+    run = await _read(client, run_id)
+    state = run.state
+    if state is None or state.is_final() or state.is_cancelling():
+        return None
+    await client.update_flow_run_labels(run_id, {CANCELLED_BY: person})
+    if state.is_paused() and state.state_details.pause_reschedule:
+        await client.set_flow_run_state(run_id, Scheduled(message=message), force=True)
+        return "it waited for a person; it takes back what can be undone, and ends"
+    if state.is_scheduled() and run.run_count == 0:
+        await client.set_flow_run_state(run_id, Cancelled(message=message), force=True)
+        return "it had not begun, and will not"
+    await client.set_flow_run_state(run_id, Cancelling(message=message))
+    return "it ends what is under way, and takes back what can be undone"
 
 
 async def resume(
@@ -163,6 +173,7 @@ async def resume(
     if spec is None:
         raise BadInput(f"the revision of run {run.run_id} is not on record as it was")
     _check_steps(spec, from_step, earlier.history, earlier.decided, run.run_id)
+    params = from_texts(spec.params, params)
     given = {**run.params, **params}
     for name, value in given.items():
         if name not in params and not is_whole(value):

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from services.prefect_api import TEMPLATE, deployment_named, prefect
+from smartops.jobs.param import from_texts
 from smartops.jobs.spec import JobSpec
 from tasks.run_context import REQUESTED_BY
 
@@ -16,13 +17,16 @@ async def submit(
 ) -> tuple[UUID, JobSpec]:
     """Start a run; return its id and the job that it runs.
 
-    A job from a file runs through the deployment ``run-job/run-job``. Raises BadInput for an
-    unknown job or wrong parameters (nothing is started then), PrefectUnavailable.
+    A parameter that is a text counts as what its type makes of it. A job from a file runs through
+    the deployment ``run-job/run-job``. Raises BadInput for an unknown job or wrong parameters
+    (nothing is started then), PrefectUnavailable.
     """
     async with prefect() as client:
         deployment = await deployment_named(client, TEMPLATE if spec is not None else job)
         if spec is None:
             spec = JobSpec.model_validate(deployment.parameters["job"])
+            params = {**(deployment.parameters.get("params") or {}), **params}
+        params = from_texts(spec.params, params)
         spec.resolve_params(params)
         run = await client.create_flow_run_from_deployment(
             deployment.id,

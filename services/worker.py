@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.workers.process import (
     ProcessJobConfiguration,
@@ -24,12 +26,11 @@ from prefect.workers.process import (
 )
 from uuid6 import uuid7
 
-from services import gate
+from services import copies, gate
 from smartops.audit.events import Event, EventType
 from smartops.audit.journal import get_journal
 from smartops.errors import JournalUnavailable
 
-POOL = "smartops"
 logger = logging.getLogger(__name__)
 
 
@@ -79,6 +80,19 @@ class SmartOpsWorker(ProcessWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._claims: dict[UUID, UUID] = {}
+        self._not_before: dict[UUID, datetime] = {}
+        """Runs that are not due yet, and may not start early."""
+        self._complete: set[UUID] = set()
+        """Deployments that are known to have what starts them."""
+
+    async def _submit_scheduled_flow_runs(
+        self, flow_run_response: list[WorkerFlowRunResponse]
+    ) -> list[FlowRun]:
+        """Take runs that are due; those that may not start early are not asked for till then."""
+        now = datetime.now(UTC)
+        self._not_before = {run: due for run, due in self._not_before.items() if due > now}
+        ready = [one for one in flow_run_response if one.flow_run.id not in self._not_before]
+        return await super()._submit_scheduled_flow_runs(ready)
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
         """Take a run: say so on record before Prefect hears of it.
@@ -87,6 +101,7 @@ class SmartOpsWorker(ProcessWorker):
         job says that it may read off the record.
         """
         if not await self._may_start(flow_run):
+            self._not_before[flow_run.id] = gate.due_at(flow_run)
             self._leave(flow_run)
             return
         claim = uuid7()
@@ -107,6 +122,10 @@ class SmartOpsWorker(ProcessWorker):
     async def _may_start(self, flow_run: FlowRun) -> bool:
         """Return whether the job's policies let a run start now; not, where nobody can tell."""
         try:
+            if flow_run.deployment_id and flow_run.deployment_id not in self._complete:
+                deployment = await self.client.read_deployment(flow_run.deployment_id)
+                await copies.complete(self.client, deployment)
+                self._complete.add(flow_run.deployment_id)
             return await gate.ask(self.client, flow_run)
         except (httpx.HTTPError, PrefectHTTPStatusError, ObjectNotFound) as error:
             logger.warning(

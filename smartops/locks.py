@@ -17,9 +17,10 @@ import importlib
 import json
 import os
 import re
+import shutil
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -30,12 +31,14 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 from smartops.errors import LockTimeout
 from smartops.settings import get_settings
 
 STANDARD = timedelta(seconds=-1)
 """As long as the setting says."""
+_WITHIN = " within "
 _POLL_S = 0.02
 _TICKET = re.compile(r"(\d{12})\.ticket")
 
@@ -65,7 +68,9 @@ class Ticket:
 _NOBODY = Actor()
 acting: ContextVar[Actor] = ContextVar("smartops_actor", default=_NOBODY)
 """On whose behalf this code asks for locks."""
-_mine: ContextVar[frozenset[str]] = ContextVar("smartops_locks_held", default=frozenset())
+_NONE: Mapping[str, str] = {}
+_mine: ContextVar[Mapping[str, str]] = ContextVar("smartops_locks_held", default=_NONE)
+"""What the code around this holds, and by which hold."""
 
 
 def lock_path(resource: str) -> Path:
@@ -77,31 +82,34 @@ def lock_path(resource: str) -> Path:
 
 @asynccontextmanager
 async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncIterator[None]:
-    """Hold a resource alone. What the code around this holds already, it need not wait for.
+    """Hold a resource alone.
 
+    What the code around this holds already, only others within the same hold have to be waited for:
+    the steps of a job that holds line-3 take turns with it, and nobody else is let in between.
     Raises LockTimeout when it is not free within ``limit`` (default: the setting; None: for ever).
     """
-    if resource in _mine.get():
-        yield
-        return
+    outer = _mine.get().get(resource)
+    name = resource if outer is None else f"{resource}{_WITHIN}{outer}"
+    hold = uuid4().hex[:16]
     standard = get_settings().lock_timeout if limit is STANDARD else limit
     limit_s = None if standard is None else standard.total_seconds()
-    async with _on_this_machine(resource, limit_s), _on_all_machines(resource, limit_s):
-        token = _mine.set(_mine.get() | {resource})
+    async with _on_this_machine(name, limit_s), _on_all_machines(name, limit_s):
+        token = _mine.set({**_mine.get(), resource: hold})
         try:
             yield
         finally:
             _mine.reset(token)
+            shutil.rmtree(lock_path(f"{resource}{_WITHIN}{hold}"), ignore_errors=True)
 
 
-def held_here() -> frozenset[str]:
-    """Return what the code around this holds."""
+def held_here() -> Mapping[str, str]:
+    """Return what the code around this holds, and by which hold."""
     return _mine.get()
 
 
-def inherit(names: Iterable[str]) -> None:
+def inherit(holds: Mapping[str, str]) -> None:
     """Take what whoever waits for this code holds as held here: it would wait for itself."""
-    _mine.set(_mine.get() | frozenset(names))
+    _mine.set({**_mine.get(), **holds})
 
 
 @asynccontextmanager

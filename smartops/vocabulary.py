@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -175,3 +176,43 @@ Action = Annotated[
     Field(discriminator="do"),
     OneTabPerMember(),
 ]
+
+
+_ABOUT = ("title", "description", "position", "examples")
+
+
+def blank_in_form(schema: dict[str, Any]) -> None:
+    """Let Prefect's form leave a field out that nobody has filled in; for ``json_schema_extra``.
+
+    The form for a schedule has all parameters, to override those of the deployment. What it fills
+    in by itself, objects and None, would override a job with one that is made of blanks. It leaves
+    alone what is one of several schemas, and so is what is one of one.
+    """
+    schema.pop("default", None)
+    own = {key: schema.pop(key) for key in list(schema) if key not in _ABOUT}
+    schema["anyOf"] = [kind for kind in own.get("anyOf", [own]) if kind != {"type": "null"}]
+
+
+_MARK = "__prefect_kind"
+"""What the form in Prefect's UI puts around a field that is written as JSON."""
+
+
+def without_form_marks(value: Any) -> Any:
+    """Return what was filled in: copies that are made in Prefect's UI keep the form's own marks."""
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if not (_is_marked(v) and "value" not in v)}
+        return {key: without_form_marks(_unmarked(item)) for key, item in kept.items()}
+    if isinstance(value, list):
+        return [without_form_marks(_unmarked(item)) for item in value]
+    return value
+
+
+def _is_marked(value: Any) -> bool:
+    return isinstance(value, dict) and value.get(_MARK) in {"json", "none"}
+
+
+def _unmarked(value: Any) -> Any:
+    if not _is_marked(value):
+        return value
+    text = value.get("value")
+    return json.loads(text) if value[_MARK] == "json" and isinstance(text, str) else text

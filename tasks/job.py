@@ -19,7 +19,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelling
 
 from smartops.audit import recording
-from smartops.errors import BadInput, ChildRunFailed, PrefectUnavailable
+from smartops.errors import BadInput, ChildRunFailed, PrefectUnavailable, UnknownOutcome
 from smartops.locks import held_here
 from smartops.rehearsal import rehearsing
 from smartops.vocabulary import Effect
@@ -38,6 +38,7 @@ _ended: Counter[UUID] = Counter()
 """How many children of a step have ended, by its task run: the next attempt starts another one."""
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.2, 2.0
 _TIME_TO_CANCEL_S = 20.0
+_TRIES = 4
 
 
 @step(effect=Effect.UNSAFE, kind="job")
@@ -55,12 +56,14 @@ async def run_child(job: str, params: Mapping[str, Any] | None = None) -> dict[s
     try:
         async with get_client() as client:
             record.touched = True
-            child = await _start(client, job, dict(params or {}), depth)
+            child = await _surely_start(client, job, dict(params or {}), depth)
             try:
                 state = await _end_of(client, child.id)
             except asyncio.CancelledError:
                 await asyncio.shield(_cancel(client, child.id))
                 raise
+            if not state.is_completed():
+                _ended[_task_run_id()] += 1
             outputs = await _outputs(client, child.id) if state.is_completed() else {}
     except httpx.TransportError as error:
         raise PrefectUnavailable(
@@ -88,6 +91,31 @@ def _depth() -> int:
     return int(labels.get(DEPTH, 0))
 
 
+async def _surely_start(
+    client: PrefectClient, job: str, params: dict[str, Any], depth: int
+) -> FlowRun:
+    """Start the child's run; ask again where the answer was lost, which starts no second one.
+
+    Raises PrefectUnavailable where none was started, UnknownOutcome where nobody can tell.
+    """
+    record, lost = current_record(), ""
+    for _ in range(_TRIES):
+        try:
+            return await _start(client, job, params, depth)
+        except httpx.ConnectError as error:
+            problem: httpx.TransportError = error
+        except httpx.TransportError as error:
+            problem, lost = error, type(error).__name__
+        await asyncio.sleep(_LONGEST_POLL_S)
+    if not lost:
+        record.touched = False
+        raise problem
+    raise UnknownOutcome(
+        f"Prefect's API did not answer whether it started job {job} ({lost})",
+        hint="Look for a run of it in Prefect.",
+    ) from problem
+
+
 async def _start(client: PrefectClient, job: str, params: dict[str, Any], depth: int) -> FlowRun:
     """Start the child's run: one for each attempt of this step, however often it is asked for."""
     try:
@@ -100,13 +128,17 @@ async def _start(client: PrefectClient, job: str, params: dict[str, Any], depth:
     labels: dict[str, Any] = {
         PARENT: str(info.id),
         DEPTH: depth,
-        LOCKS: json.dumps(sorted(held_here())),
+        LOCKS: json.dumps(dict(held_here())),
     }
     if info.requested_by:
         labels[REQUESTED_BY] = info.requested_by
     return await client.create_flow_run_from_deployment(
         deployment.id,
-        parameters={**deployment.parameters, "params": params, "rehearse": rehearsing.get()},
+        parameters={
+            **deployment.parameters,
+            "params": {**(deployment.parameters.get("params") or {}), **params},
+            "rehearse": rehearsing.get(),
+        },
         parent_task_run_id=context.task_run.id,
         idempotency_key=f"{context.task_run.id}-{_ended[context.task_run.id]}",
         labels=labels,
@@ -120,7 +152,6 @@ async def _end_of(client: PrefectClient, run_id: UUID) -> State[Any]:
             # The child goes on while Prefect is away; the step's time limit ends the wait.
             run = await client.read_flow_run(run_id)
             if run.state is not None and run.state.is_final():
-                _ended[_task_run_id()] += 1
                 return run.state
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 1.2, _LONGEST_POLL_S)
@@ -141,6 +172,14 @@ async def _cancel(client: PrefectClient, run_id: UUID) -> None:
 
 
 async def _outputs(client: PrefectClient, run_id: UUID) -> Any:
+    """Return what a child gave, as soon as Prefect answers: it is not made again for that."""
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            return await _outputs_now(client, run_id)
+        await asyncio.sleep(_LONGEST_POLL_S)
+
+
+async def _outputs_now(client: PrefectClient, run_id: UUID) -> Any:
     try:
         return json.loads(await client.read_flow_run_input(run_id, OUTPUTS_KEY))
     except ObjectNotFound:

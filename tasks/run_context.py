@@ -98,12 +98,12 @@ def parent_of_run() -> UUID | None:
     return UUID(str(parent)) if parent else None
 
 
-def inherited_locks() -> list[str]:
-    """Return what the run that waits for this one holds."""
+def inherited_locks() -> dict[str, str]:
+    """Return what the run that waits for this one holds, and by which hold."""
     context = FlowRunContext.get()
     labels = context.flow_run.labels if context and context.flow_run else {}
-    names = json.loads(str(labels.get(LOCKS, "[]")))
-    return [str(name) for name in names]
+    holds = json.loads(str(labels.get(LOCKS, "{}")))
+    return {str(name): str(hold) for name, hold in holds.items()}
 
 
 def cancelled_by_person() -> str | None:

@@ -36,6 +36,7 @@ from smartops.jobs.step import Retry, StepBase
 from smartops.locks import Actor, acting, held
 from smartops.vocabulary import Effect
 from tasks.run_context import current_run, end_with_flow, install_log_filter
+from tasks.watchdog import watched
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -263,11 +264,12 @@ async def _in_time(
     try:
         async with asyncio.timeout(limit_s) as limit:
             record.touched = False  # nothing is done as long as it waits for others
-            async with held(options.locks()):
-                record.touched = None
-                call: Any = definition.function
-                result: R = await call(**arguments)
-                return result
+            with watched(record, limit_s):
+                async with held(options.locks()):
+                    record.touched = None
+                    call: Any = definition.function
+                    result: R = await call(**arguments)
+                    return result
     except (TimeoutError, LockLost) as error:
         if not limit.expired() and not isinstance(error, LockLost):
             raise

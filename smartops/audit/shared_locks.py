@@ -58,13 +58,15 @@ async def hold(resource: str, limit_s: float | None) -> AsyncIterator[None]:
         await _granted(holding, limit_s)
         yield
     except asyncio.CancelledError:
-        if holding.lost and task.uncancel() <= before:
+        if holding.stopped_it and task.uncancel() <= before:
+            holding.stopped_it = False
             raise holding.loss() from None
         raise
     finally:
         await holding.end()
     if holding.lost:
-        task.uncancel()
+        if holding.stopped_it:  # and whoever it was took no notice
+            task.uncancel()
         raise holding.loss()
 
 
@@ -87,6 +89,9 @@ class _Holding:
         self.trouble = ""
         """Why the database cannot be asked at the moment."""
         self.lost = False
+        self.stopped_it = False
+        """Whether what went on meanwhile was told to stop."""
+        self._ends = False
         self._actor = actor
         self._on_loss = on_loss
         self._loop = asyncio.get_running_loop()
@@ -120,6 +125,7 @@ class _Holding:
 
     async def end(self) -> None:
         """Give it back, or stop waiting for it."""
+        self._ends = True
         self._stop.set()
         if not self.granted.done():
             self.granted.cancel()
@@ -247,6 +253,10 @@ class _Holding:
         with contextlib.suppress(DBAPIError):
             mine = (lock_turn.c.resource == self.resource) & (lock_turn.c.turn == self._turn)
             self._do(sa.update(lock_turn).where(mine).values(free=True))
+            inner = lock_turn.c.resource.like("% within %") & (
+                lock_turn.c.resource == self.resource
+            )
+            self._do(sa.delete(lock_turn).where(inner))
             self._do(sa.delete(lock_place).where(_mine()))
             self._do(sa.select(sa.func.release_lock(self._name)))
 
@@ -266,8 +276,13 @@ class _Holding:
             self._stop.wait(_AGAIN_S)
         self.lost = True
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._on_loss)
+            self._loop.call_soon_threadsafe(self._stop_what_goes_on)
         return False
+
+    def _stop_what_goes_on(self) -> None:
+        if not self._ends:
+            self.stopped_it = True
+            self._on_loss()
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

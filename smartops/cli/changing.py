@@ -41,7 +41,7 @@ def apply(
     folders = [path for path in paths if path.is_dir()]
     if prune and not folders:
         raise BadInput("--prune needs a folder: it deletes the jobs whose files are gone from it")
-    files = _files(paths)
+    files = _files(paths, may_be_empty=prune)
     wanted = [_wanted(file) for file in files]
     use_prefect()
     from services import changing_jobs  # noqa: PLC0415 - Prefect reads its settings on import
@@ -66,11 +66,11 @@ def apply(
         out.print(_table_of(changes))
 
 
-def _files(paths: list[Path]) -> list[Path]:
+def _files(paths: list[Path], *, may_be_empty: bool) -> list[Path]:
     from smartops.jobs import loader  # noqa: PLC0415 - loads plugins
 
     files = [f for path in paths for f in (loader.job_files(path) if path.is_dir() else [path])]
-    if not files:
+    if not files and not may_be_empty:
         raise BadInput(f"no job file in {', '.join(map(str, paths))}")
     return files
 
@@ -167,6 +167,7 @@ def diff(
     revision: Annotated[
         str | None, typer.Argument(help="Compare with this revision of it.")
     ] = None,
+    as_json: AsJson = False,
 ) -> int:
     """Show what differs from what is deployed; exit with 1 where something does."""
     spec = job_of_file(job)
@@ -176,21 +177,30 @@ def diff(
     from smartops.jobs.exporting import difference  # noqa: PLC0415
 
     name = spec.name if spec is not None else job
+    found = asyncio.run(job_overview.deployed_or_none(name))
     before: JobSpec | None
     with audit_store() as store:
         if revision is not None:
             before = spec_on_record(store, find_revision(store, name, revision))
             after = spec or asyncio.run(job_overview.deployed(name)).spec
         elif spec is not None:
-            found = asyncio.run(job_overview.deployed_or_none(name))
             before, after = (found.spec if found else None), spec
         else:
             ours = [c for c in changes_of(store, name) if c.revision]
             before = spec_on_record(store, ours[0].revision or "") if ours else None
             after = asyncio.run(job_overview.deployed(name)).spec
     text = difference(before, after)
-    out.print(Text(text.rstrip() if text else f"{name}: no difference"))
-    return 1 if text else 0
+    drifted = revision is None and found is not None and found.drifted
+    if as_json:
+        print_json(
+            {"job": name, "differs": bool(text) or drifted, "drifted": drifted, "diff": text}
+        )
+        return 1 if text or drifted else 0
+    if drifted:
+        out.print(Text(f"{name}: its schedules or parameters were changed outside of its file"))
+    if text or not drifted:
+        out.print(Text(text.rstrip() if text else f"{name}: no difference"))
+    return 1 if text or drifted else 0
 
 
 def export(
@@ -198,16 +208,20 @@ def export(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write; default: stdout.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the file of a deployed job; applied again, it conflicts with changes made meanwhile."""
     use_prefect()
     from services import job_overview  # noqa: PLC0415 - Prefect reads its settings on import
     from smartops.jobs import exporting  # noqa: PLC0415
 
-    text = exporting.export(asyncio.run(job_overview.deployed(name)).spec)
-    if output is None:
+    deployed = asyncio.run(job_overview.deployed(name))
+    text = exporting.export(deployed.spec)
+    if as_json:
+        print_json({"job": deployed.spec.document(), "revision": deployed.revision})
+    elif output is None:
         typer.echo(text, nl=False)
-    else:
+    if output is not None:
         output.write_text(text, "utf-8")
         say(f"job {name} is written to {output}")
 
@@ -215,6 +229,9 @@ def export(
 def rollback(
     name: Name,
     revision: Annotated[str, typer.Argument(help="The revision, or the first part of it.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite what somebody else has changed.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Give a job an earlier revision again, byte for byte."""
@@ -222,7 +239,9 @@ def rollback(
     from services import changing_jobs  # noqa: PLC0415 - Prefect reads its settings on import
 
     with audit_store() as store:
-        change = asyncio.run(changing_jobs.rollback(store, name, revision, getpass.getuser()))
+        change = asyncio.run(
+            changing_jobs.rollback(store, name, revision, getpass.getuser(), force=force)
+        )
     _tell(change, as_json)
 
 

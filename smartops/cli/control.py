@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import json
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 from rich.text import Text
@@ -23,17 +24,36 @@ RunId = Annotated[str, typer.Argument(help="The run's id, or the first part of i
 Comment = Annotated[str, typer.Option("--comment", "-m", help="Why; it stands on record.")]
 
 
-def cancel(run: RunId) -> None:
+def cancel(run: RunId, as_json: AsJson = False) -> None:
     """Cancel a run: what is under way ends, what can be undone is, and the end is in order."""
-    from reports.runs import get_run  # noqa: PLC0415 - slow to import
-
-    with audit_store() as store:
-        detail = get_run(store, run)
+    run_id = _run_id(run)
     use_prefect()
     from services import run_control  # noqa: PLC0415 - Prefect reads its settings on import
 
-    done = asyncio.run(run_control.cancel(detail, getpass.getuser()))
-    say(f"run {detail.run.run_id}: {done}")
+    done = asyncio.run(run_control.cancel(run_id, getpass.getuser()))
+    _tell(f"run {run_id}: {done}", as_json, run_id=str(run_id), said=done)
+
+
+def _run_id(text: str) -> UUID:
+    """Return a run's id from the first part of it, or from the whole where it has not begun."""
+    from reports.runs import get_run  # noqa: PLC0415 - slow to import
+
+    with audit_store() as store:
+        try:
+            return get_run(store, text).run.run_id
+        except BadInput:
+            try:
+                return UUID(text)
+            except ValueError:
+                pass
+            raise
+
+
+def _tell(text: str, as_json: bool, **facts: str) -> None:
+    if as_json:
+        print_json(facts)
+    else:
+        say(text)
 
 
 def resume(
@@ -71,6 +91,7 @@ def decide(
     step: Annotated[str, typer.Argument(help="The step whose outcome is in doubt.")],
     verdict: Annotated[str, typer.Argument(help="done, not-done or retry.")],
     comment: Comment = "",
+    as_json: AsJson = False,
 ) -> None:
     """Say what became of an effect that may or may not have happened."""
     from reports.runs import get_run  # noqa: PLC0415 - slow to import
@@ -86,7 +107,9 @@ def decide(
     with audit_store() as store:
         detail = get_run(store, run)
         next_ = asyncio.run(run_control.decide(store, detail, step, decision))
-    say(f"step {step} of run {detail.run.run_id}: {verdict}; {next_}")
+    run_id = str(detail.run.run_id)
+    text = f"step {step} of run {run_id}: {verdict}; {next_}"
+    _tell(text, as_json, run_id=run_id, step=step, verdict=verdict, said=next_)
 
 
 def explain(run: RunId, as_json: AsJson = False) -> None:
@@ -147,22 +170,24 @@ def grant(
         list[str] | None, typer.Option("-p", "--param", help="A value of the form: key=value.")
     ] = None,
     comment: Comment = "",
+    as_json: AsJson = False,
 ) -> None:
     """Answer yes: the run goes on."""
     from smartops.jobs.answers import Answer  # noqa: PLC0415 - loads plugins
 
-    _answer(run, Answer(True, getpass.getuser(), comment, read_params(value or [], "-p")))
+    answer = Answer(True, getpass.getuser(), comment, read_params(value or [], "-p"))
+    _answer(run, answer, as_json)
 
 
 @app.command()
-def deny(run: RunId, comment: Comment = "") -> None:
+def deny(run: RunId, comment: Comment = "", as_json: AsJson = False) -> None:
     """Answer no: the step fails."""
     from smartops.jobs.answers import Answer  # noqa: PLC0415 - loads plugins
 
-    _answer(run, Answer(False, getpass.getuser(), comment))
+    _answer(run, Answer(False, getpass.getuser(), comment), as_json)
 
 
-def _answer(run: str, answer: Answer) -> None:
+def _answer(run: str, answer: Answer, as_json: bool) -> None:
     from reports.runs import get_run  # noqa: PLC0415 - slow to import
 
     use_prefect()
@@ -172,7 +197,9 @@ def _answer(run: str, answer: Answer) -> None:
         detail = get_run(store, run)
         step = asyncio.run(run_control.answer_approval(store, detail, answer))
     word = "granted" if answer.granted else "denied"
-    say(f"step {step} of run {detail.run.run_id}: {word} by {answer.person}")
+    run_id = str(detail.run.run_id)
+    text = f"step {step} of run {run_id}: {word} by {answer.person}"
+    _tell(text, as_json, run_id=run_id, step=step, answer=word, person=answer.person)
 
 
 def add_to(runs: typer.Typer) -> None:

@@ -58,9 +58,10 @@ def _print_lint(result: dict[str, Any]) -> None:
 def plan(
     file: Annotated[Path, typer.Argument(help="A job file.")], as_json: AsJson = False
 ) -> None:
-    """Show in which order a job's steps run, and which of them in parallel."""
+    """Show in which order a job's steps run, which in parallel, what they do and what they hold."""
     from smartops.jobs import graph, loader  # noqa: PLC0415 - loads plugins
     from smartops.jobs.revision import revision_of  # noqa: PLC0415
+    from tasks import catalogue  # noqa: PLC0415 - it imports Prefect
 
     job = loader.load(file)
     made = graph.compile(job)
@@ -70,6 +71,8 @@ def plan(
             "step": step_id,
             "kind": made.step(step_id).kind,
             "needs": sorted(made.needs[step_id]),
+            "effect": catalogue.effect_if_skipped(made.step(step_id)).value,
+            "locks": sorted({*job.locks, *made.step(step_id).locks}),
         }
         for number, wave in enumerate(made.waves, start=1)
         for step_id in wave
@@ -78,8 +81,10 @@ def plan(
         print_json({"job": job.name, "revision": revision_of(job), "steps": rows})
         return
     out.print(Text(f"{job.name}, revision {revision_of(job)[:12]}", style="bold"))
-    cells = [(r["wave"], r["step"], r["kind"], ", ".join(r["needs"])) for r in rows]
-    out.print(table(["wave", "step", "kind", "needs"], cells))
+    lists = ("needs", "locks")
+    titles = ["wave", "step", "kind", "effect", "needs", "locks"]
+    cells = [[", ".join(r[name]) if name in lists else r[name] for name in titles] for r in rows]
+    out.print(table(titles, cells))
 
 
 @app.command()
@@ -111,7 +116,9 @@ def run(
     params = read_params(param or [], "-p")
     spec = job_of_file(job)
     if spec is not None:
-        spec.resolve_params(params)
+        from smartops.jobs.param import from_texts  # noqa: PLC0415 - loads plugins
+
+        spec.resolve_params(from_texts(spec.params, params))
     use_prefect()
     # Imported here: Prefect reads its settings when it is imported, and not in a loop.
     from smartops.cli.running import run_and_report  # noqa: PLC0415

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -13,14 +12,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 
 def read_params(pairs: list[str], option: str) -> dict[str, Any]:
-    """Return ``key=value`` pairs as values: JSON where it is some, else the text."""
+    """Return ``key=value`` pairs; what a text means depends on the parameter's type."""
     params: dict[str, Any] = {}
     for pair in pairs:
         key, sign, text = pair.partition("=")
         if not sign or not key:
             raise BadInput(f"{option} {pair}: write a parameter as key=value")
-        try:
-            params[key] = json.loads(text)
-        except ValueError:
-            params[key] = text
+        params[key] = text
     return params

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import Browser, Page, Playwright, Route, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
-from smartops import errors
+from smartops import errors, locks
 from smartops.rehearsal import check_url, is_here, rehearsing
 from smartops.settings import get_settings
 
@@ -46,6 +46,13 @@ class Connection:
     height: int = 800
     locale: str = "en-GB"
     timeout: timedelta = timedelta(seconds=10)
+    shared: bool = False
+    """Whether several steps may use it at the same time."""
+
+    @property
+    def resource(self) -> str:
+        """What a step holds alone."""
+        return f"browser://{self.name}"
 
 
 def find_executable(wanted: Path | None = None) -> Path | None:
@@ -64,11 +71,18 @@ def find_executable(wanted: Path | None = None) -> Path | None:
 
 @asynccontextmanager
 async def open_page(connection: Connection) -> AsyncIterator[Page]:
-    """Give a fresh page of a fresh browser with no stored state.
+    """Give a fresh page of a fresh browser with no stored state, as soon as it is nobody else's.
 
-    Raises MissingProgram and BrowserCrashed.
+    Raises MissingProgram, BrowserCrashed, LockTimeout.
     """
     check_url(connection.name, connection.base_url)
+    turn = nullcontext() if connection.shared else locks.exclusive(connection.resource)
+    async with turn, _page(connection) as page:
+        yield page
+
+
+@asynccontextmanager
+async def _page(connection: Connection) -> AsyncIterator[Page]:
     executable = find_executable(connection.executable)
     async with async_playwright() as playwright:
         browser = await _launch(playwright, connection, executable)

@@ -38,17 +38,23 @@ class Decision:
 
 def check_answer(step: Approval, answer: Answer, requested_by: str | None) -> Answer:
     """Return the answer with the form's values complete; raise BadInput if it does not count."""
-    if not answer.person.strip():
+    person = _plain(answer.person)
+    if not person:
         raise BadInput("an answer needs the name of the person who gives it")
-    if step.approvers and answer.person not in step.approvers:
+    if step.approvers and person not in map(_plain, step.approvers):
         raise BadInput(
             f"{answer.person} may not answer this; it is up to {', '.join(step.approvers)}"
         )
-    if not step.requester_may_approve and answer.person == requested_by:
+    if not step.requester_may_approve and person == _plain(requested_by or ""):
         raise BadInput(f"{answer.person} has started this run and may not approve it too")
     if not answer.granted:
         return answer
     return Answer(True, answer.person, answer.comment, _values(step, answer.values))
+
+
+def _plain(name: str) -> str:
+    """Return a person's name as it is compared: forms are filled in by hand."""
+    return " ".join(name.split()).casefold()
 
 
 def _values(step: Approval, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,14 +13,16 @@ from pydantic import ValidationError
 from smartops.errors import JobFileError, TemplateError
 from smartops.jobs import templating
 from smartops.jobs.spec import JobSpec
-from smartops.jobs.step import StepBase
+from smartops.jobs.step import StepBase, undo_id
 
 RUN_NAMES = ("id", "job", "due_at", "environment", "failed", "rehearsal")
 """What ``{{ run.name }}`` knows of the run."""
 ITEM_NAMES = ("value", "number")
 
 
-NOT_FOR_UNDO = frozenset({"needs", "when", "foreach", "max_parallel", "always", "undo"})
+NOT_FOR_UNDO = frozenset(
+    {"needs", "when", "foreach", "max_parallel", "always", "undo", "on_failure"}
+)
 Path = tuple[str | int, ...]
 
 
@@ -76,11 +78,16 @@ def compile(job: JobSpec) -> Plan:  # noqa: A001 - the field's own word for it
         problems += wrong
         problems += _unknown_needs(names, index, step)
         problems += _undo(names, index, step)
+        if step.foreach is None and "max_parallel" in step.changed():
+            text = "has no meaning without foreach"
+            problems.append(Problem(("steps", index, "max_parallel"), text))
         problems += _needs_of_ends(job, index, step, needs[step.id])
     problems += names.problems(("outputs",), job.outputs, item=False)
     problems += names.problems(("locks",), job.locks, item=False, steps=False)
     if not problems:
         problems += _cycles(job, needs)
+    if not problems:
+        problems += _unmade_in_undo(names, job, needs)
     if problems:
         raise JobProblems(job.name, problems)
     return Plan(job, needs, uses, _waves(job, needs))
@@ -158,6 +165,8 @@ def _undo(names: _Names, index: int, step: StepBase) -> Iterable[Problem]:
     path: Path = ("steps", index, "undo")
     if step.undo is None:
         return
+    if "id" in step.undo:
+        yield Problem((*path, "id"), f"it has its name already: {undo_id(step.id)}")
     try:
         undo = step.undo_step()
     except ValidationError as error:
@@ -176,6 +185,25 @@ def _undo(names: _Names, index: int, step: StepBase) -> Iterable[Problem]:
         yield Problem((*path, field), "has no meaning for what undoes a step")
     fields = {*undo.own_fields(), "locks"}
     yield from names.problems(path, undo.model_dump(include=fields), item=step.foreach is not None)
+
+
+def _unmade_in_undo(
+    names: _Names, job: JobSpec, needs: dict[str, frozenset[str]]
+) -> Iterable[Problem]:
+    """Refuse an undo that uses a step which need not have been made when the own one was."""
+    for index, step in enumerate(job.steps):
+        undo = step.undo_step()
+        if undo is None:
+            continue
+        made, wave = {step.id}, {step.id}
+        while wave := {name for one in wave for name in needs[one]} - made:
+            made |= wave
+        fields = {*undo.own_fields(), "locks"}
+        path: Path = ("steps", index, "undo")
+        used, _ = names.look(path, undo.model_dump(include=fields), item=step.foreach is not None)
+        for name in sorted(used - made):
+            text = f"uses the output of {name!r}, which need not be there: let the step need it"
+            yield Problem(path, text)
 
 
 def _needs_of_ends(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 from collections.abc import Mapping
@@ -78,6 +79,28 @@ class Param(Strict):
             raise ValueError(f"{name}: {value!r} is no number that can be used")
         if not fits or (isinstance(value, bool) and self.type != "boolean"):
             raise ValueError(f"{name}: {value!r} is not of type {self.type}")
+
+
+def from_texts(params: Mapping[str, Param], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values that were written as text, such as on a command line, as their types say.
+
+    A text that is none of its type stays as it is, to be refused as such.
+    """
+    return {
+        name: _from_text(params[name], value)
+        if name in params and isinstance(value, str)
+        else value
+        for name, value in given.items()
+    }
+
+
+def _from_text(param: Param, text: str) -> Any:
+    if param.type == "string":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def fill_in(

@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 from pydantic import Field, field_validator, model_validator
 
 from smartops.durations import Duration, duration_field
-from smartops.vocabulary import Strict
+from smartops.vocabulary import Strict, blank_in_form
 
 TIME_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -189,6 +189,7 @@ class SkipOn(Strict):
         default=None,
         title="Time zone",
         description="The zone of days and times. Empty: the one of the schedule.",
+        json_schema_extra=blank_in_form,
     )
 
     @field_validator("timezone")

@@ -12,7 +12,7 @@ from smartops.jobs.kinds import load_kinds
 from smartops.jobs.param import Param, ParamName, fill_in
 from smartops.jobs.scheduling import Missed, Overlap, Schedule, SkipOn
 from smartops.jobs.step import LockName, StepBase
-from smartops.vocabulary import OneTabPerMember, Strict
+from smartops.vocabulary import OneTabPerMember, Strict, blank_in_form, without_form_marks
 
 JOB_NAME_PATTERN = r"^[a-z0-9][a-z0-9-]*$"
 STEP_KINDS = load_kinds()
@@ -47,6 +47,7 @@ class JobSpec(Strict):
         default_factory=dict,
         title="Parameters",
         description="Values given at the start of a run, used as {{ params.name }}.",
+        json_schema_extra=blank_in_form,
     )
     read_when_journal_full: bool = Field(
         default=False,
@@ -66,17 +67,20 @@ class JobSpec(Strict):
         title="Outputs",
         description="What the run gives to whoever asked for it, by name, mostly expressions such "
         "as {{ steps.level.value }}.",
+        json_schema_extra=blank_in_form,
     )
     vars: dict[ParamName, dict[EnvironmentName, JsonValue]] = Field(
         default_factory=dict,
         title="Variables",
         description="Values that differ between environments, used as {{ vars.name }}: for each "
         "name a value by environment (SMARTOPS_ENVIRONMENT), and one for default.",
+        json_schema_extra=blank_in_form,
     )
     timeout: Duration | None = Field(
         default=None,
         title="Time limit",
         description="The longest that a run may take, waiting for people not counted.",
+        json_schema_extra=blank_in_form,
     )
     cleanup: Duration = duration_field(
         "25s",
@@ -108,6 +112,11 @@ class JobSpec(Strict):
         title="Skip on",
         description="Days and times at which no schedule starts the job.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_filled_in(cls, document: Any) -> Any:
+        return without_form_marks(document)
 
     @field_validator("timeout", "cleanup")
     @classmethod

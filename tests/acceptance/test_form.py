@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 import urllib.request
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from services.stack import Stack
 from smartops.drivers import browser
@@ -55,22 +58,71 @@ async def test_there_is_a_tab_for_each_kind(page: Page) -> None:
                 await expect(panel.get_by_text(label).first).to_be_visible()
 
 
-async def test_a_job_from_the_form_runs_and_is_on_record(page: Page, cli: Cli) -> None:
-    """Clicked together: a name, one waiting step; submitted; its record is that of any job."""
-    await page.get_by_label("Name", exact=True).last.fill("from-the-form")
+async def fill_in(page: Page, name: str) -> None:
+    """Click a job together: a name, and one waiting step."""
+    await page.get_by_label("Name", exact=True).last.fill(name)
     await page.get_by_role("button", name="Add item").first.click()
     await page.get_by_role("tab", name="Wait", exact=True).click()
     await page.get_by_label("Id", exact=True).fill("pause")
     await page.get_by_label(re.compile(r"^Duration( \(Optional\))?$")).fill("10ms")
-    await page.get_by_role("button", name="Submit").click()
 
-    def ended() -> list[dict[str, Any]]:
-        runs = json.loads(cli("run", "list", "--json", "--job", "from-the-form").stdout)
-        return [run for run in runs if run["state"] != "running"]
 
-    found: Any = wait_for(ended, "the run's end", 60)
-    detail = json.loads(cli("run", "show", found[0]["run_id"], "--json").stdout)
-    assert (detail["state"], detail["kind"]) == ("completed", "job")
+async def press(page: Page, button: str) -> None:
+    """Press a button until the page is left: the form takes what was typed a moment later."""
+    before = page.url
+    for _ in range(10):
+        await page.get_by_role("button", name=button, exact=True).click()
+        with contextlib.suppress(PlaywrightTimeout):
+            await page.wait_for_url(lambda url: url != before, timeout=3000)
+            return
+    raise AssertionError(f"{button} does not lead on from {before}")
+
+
+async def ended(cli: Cli, job: str) -> dict[str, Any]:
+    """Return the record of the job's first run that has ended."""
+
+    def run() -> Any:
+        runs = json.loads(cli("run", "list", "--json", "--job", job).stdout)
+        return next((run["run_id"] for run in runs if run["state"] != "running"), None)
+
+    run_id = await asyncio.to_thread(wait_for, run, f"the end of a run of {job}", 90)
+    detail: dict[str, Any] = json.loads(cli("run", "show", str(run_id), "--json").stdout)
+    assert (detail["state"], detail["kind"]) == ("completed", "job"), detail
     assert len(detail["revision"]) == 64
     (step,) = detail["steps"]
     assert (step["id"], step["kind"], step["output"]) == ("pause", "wait", {"waited_s": 0.01})
+    return detail
+
+
+async def test_a_job_from_the_form_runs_and_is_on_record(page: Page, cli: Cli) -> None:
+    """Clicked together and submitted; its record is that of any job."""
+    await fill_in(page, "from-the-form")
+    await press(page, "Submit")
+    await ended(cli, "from-the-form")
+
+
+async def test_a_copy_with_a_schedule(page: Page, cli: Cli, stack: Stack) -> None:
+    """The template duplicated, filled in, a schedule added, all by clicking: then it fires."""
+    run_job = _deployments(stack.api_url)["run-job"]
+    await page.goto(f"/v2/deployments/deployment/{run_job}")
+    await page.locator("button:has(svg.lucide-ellipsis-vertical)").click()
+    await page.get_by_role("menuitem", name="Duplicate").click()
+    await page.get_by_role("button", name="Add item").first.wait_for()
+    await page.get_by_label("Name", exact=True).first.fill("a-copy")
+    await fill_in(page, "copied")
+    await press(page, "Save")
+    await page.get_by_role("button", name="Schedule", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_role("combobox", name="Interval").click()
+    await page.get_by_role("option", name="Seconds").click()
+    await dialog.get_by_label("Value").fill("5")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(dialog).to_be_hidden()
+    detail = await ended(cli, "copied")
+    assert detail["requested_by"] == "schedule"
+    shown = json.loads(cli("schedule", "preview", "a-copy", "--count", "2", "--json").stdout)
+    assert [fire["schedule"] for fire in shown] == ["every 5s"] * 2
+    listed = {job["name"]: job for job in json.loads(cli("job", "list", "--json").stdout)}
+    assert listed["a-copy"]["schedules"] == ["every 5s"]
+    assert listed["a-copy"]["revision"] == detail["revision"]
+    assert cli("job", "delete", "a-copy").returncode == 0

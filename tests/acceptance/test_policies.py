@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.states import Running, Scheduled
 
@@ -16,6 +17,8 @@ from services import deployed_jobs, gate
 from services.prefect_api import prefect_api
 from services.slots import NO_RUN_MADE, Beat, Slot, Slots
 from services.stack import Stack
+from smartops.audit import models
+from smartops.audit.store import Store
 from smartops.jobs.spec import JobSpec
 from tasks.run_context import SLOT
 from tests.acceptance.conftest import Cli
@@ -131,3 +134,31 @@ def test_a_backfill(quick: Cli, tmp_path: Path) -> None:
     assert {run["run_id"] for run in listed} == runs
     assert {run["output"]["due"] for run in listed} == {slot["due_at"] for slot in made}
     assert quick("job", "delete", "filled-up").returncode == 0
+
+
+def test_a_schedule_fires(quick: Cli, tmp_path: Path, in_stack: Stack) -> None:
+    """Applied, and it starts by itself, again and again; each slot is on record with its run."""
+    (tmp_path / "job.yaml").write_text(
+        "name: ticking\nschedules: [{every: 3s, name: tick, params: {n: 7}}]\noverlap: allow\n"
+        "params: {n: {type: integer, default: 1}}\noutputs: {n: '{{ params.n }}'}\n"
+        "steps: [{id: a, kind: wait, duration: 1ms}]\n"
+    )
+    assert quick("job", "apply", "job.yaml").returncode == 0
+
+    def runs() -> Any:
+        listed = json.loads(quick("run", "list", "--job", "ticking", "--json").stdout)
+        return listed if len([r for r in listed if r["state"] == "completed"]) >= 2 else None
+
+    listed: Any = wait_for(runs, "two runs of the schedule", 90)
+    assert {run["requested_by"] for run in listed} == {"schedule"}
+    assert listed[-1]["output"] == {"n": 7}
+    store = Store(in_stack.settings.store_url)
+    query = sa.select(models.slot.c.outcome).where(models.slot.c.job == "ticking")
+
+    def told() -> bool:
+        with store.reading() as connection:
+            return list(connection.execute(query).scalars()).count("run") >= 2
+
+    wait_for(told, "the slots on record", 30)
+    store.close()
+    assert quick("job", "delete", "ticking").returncode == 0

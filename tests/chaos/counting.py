@@ -87,7 +87,8 @@ def states(store: Store) -> Counter[str]:
     run = models.job_run
     query = sa.select(run.c.state, sa.func.count()).where(run.c.job == "chaos")
     with store.reading() as connection:
-        return Counter(dict(connection.execute(query.group_by(run.c.state)).all()))
+        rows = connection.execute(query.group_by(run.c.state))
+        return Counter({row[0]: row[1] for row in rows})
 
 
 def false_deaths(store: Store) -> int:

@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 
 from smartops.errors import LockTimeout
-from smartops.locks import Actor, acting, exclusive, held, lock_path, queues
+from smartops.locks import (
+    Actor,
+    acting,
+    exclusive,
+    held,
+    held_here,
+    inherit,
+    lock_path,
+    queues,
+)
 from tests.conftest import wait_for
 
 HOLDER = """
@@ -41,7 +50,7 @@ async def test_tasks_take_turns(home: Path) -> None:
             await asyncio.sleep(0)
             inside -= 1
 
-    await asyncio.gather(*(use() for _ in range(20)))
+    await asyncio.gather(*(elsewhere(use()) for _ in range(20)))
 
 
 def elsewhere(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -102,6 +111,36 @@ async def test_several_at_once_in_no_circle(home: Path) -> None:
 
     async with asyncio.timeout(20):
         await asyncio.gather(elsewhere(use("a", "b")), elsewhere(use("b", "a")))
+
+
+async def test_who_shares_a_hold_takes_turns_within_it(home: Path) -> None:
+    """What a job holds, its steps take one after the other, and nobody else in between."""
+    order: list[str] = []
+    inside = 0
+
+    async def use(name: str) -> None:
+        nonlocal inside
+        async with exclusive("line-3"):
+            inside += 1
+            assert inside == 1
+            order.append(name)
+            await asyncio.sleep(0.01)
+            inside -= 1
+
+    async with exclusive("line-3"):
+        stranger = elsewhere(use("stranger"))
+        await wait_until(lambda: len(next(queues())) == 2)
+        inherited = dict(held_here())
+
+        async def child() -> None:  # as a run that a step has started, in a process of its own
+            inherit(inherited)
+            await use("child")
+
+        await asyncio.gather(use("a"), use("b"), elsewhere(child()))
+        assert "stranger" not in order
+    await stranger
+    assert sorted(order[:3]) == ["a", "b", "child"]
+    assert len(list(lock_path("line-3").parent.iterdir())) == 1, "no folder stays behind"
 
 
 MANY = """

@@ -121,6 +121,22 @@ def test_a_backfill_has_its_own_limit() -> None:
     assert admit(policy, run(7000, **fields), of_batch, NOW).action == "wait"
 
 
+@pytest.mark.parametrize("overlap", ["allow", "skip", "queue_one", "queue_all", "cancel_running"])
+def test_a_backfill_stands_in_nobodys_way(overlap: str) -> None:
+    """The schedule goes on beside it, whatever the overlap policy says."""
+    fields: dict[str, Any] = {"kind": "backfill", "batch": "b"}
+    of_batch = [run(9000, 2, active=True, **fields), run(8000, 3, **fields)]
+    assert admit(job(overlap=overlap), run(0), of_batch, NOW).action == "go"
+
+
+def test_schedules_are_missed_each_by_itself() -> None:
+    """The last slot of one schedule is not made up for by another one's."""
+    policy = job(missed={"run": "last"}, overlap="allow")
+    later = run(5, 12, schedule="line-2")
+    assert admit(policy, run(10, schedule="line-1"), [later], NOW).action == "go"
+    assert admit(policy, run(10, schedule="line-2"), [later], NOW).action == "skip"
+
+
 SKIP = SkipOn.model_validate(
     {
         "holidays": ["DE-BY"],

@@ -87,3 +87,33 @@ def test_waves_respect_needs_and_are_as_early_as_can_be(data: st.DataObject) -> 
     for step in steps:
         earliest = max((wave_of[name] for name in step.needs), default=-1) + 1
         assert wave_of[step.id] == earliest
+
+
+def waits(**fields: object) -> Wait:
+    return Wait.model_validate({"id": "a", "duration": "1s", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"max_parallel": 3}, "steps.0.max_parallel"),
+        ({"undo": {"kind": "wait", "duration": "1s", "id": "x"}}, "steps.0.undo.id"),
+        (
+            {"undo": {"kind": "wait", "duration": "1s", "on_failure": "continue"}},
+            "steps.0.undo.on_failure",
+        ),
+    ],
+)
+def test_settings_that_would_have_no_effect(fields: dict[str, object], path: str) -> None:
+    """Each is refused, rather than accepted and ignored."""
+    assert list(problems(waits(**fields))) == [path]
+
+
+def test_an_undo_uses_only_what_was_made_before() -> None:
+    """Else it would fail just when it is needed."""
+    check = {"kind": "assert", "checks": [{"left": "{{ steps.b.waited_s }}", "right": 1}]}
+    found = problems(waits(undo=check), wait("b"))
+    assert found == {
+        "steps.0.undo": "uses the output of 'b', which need not be there: let the step need it"
+    }
+    graph.compile(job(waits(undo=check, needs=["b"]), wait("b")))

@@ -151,3 +151,24 @@ def test_old_notes_are_cleared_away(home: object) -> None:
     assert clear_old(get_settings().progress_dir, timedelta(days=30)) == 1
     assert Progress(old).load() == []
     assert len(Progress(new).load()) == 1
+
+
+ASKS = graph.compile(
+    JobSpec.model_validate(
+        {
+            "name": "j",
+            "steps": [
+                {"id": "ask", "kind": "approval", "text": "Go?"},
+                {"id": "one", "kind": "wait", "duration": "1s", "needs": ["ask"]},
+                {"id": "two", "kind": "wait", "duration": "1s", "needs": ["one"]},
+            ],
+        }
+    )
+)
+
+
+def test_what_was_approved_was_approved_for_those_values() -> None:
+    """With other parameters a person is asked again; what was made stays made."""
+    history = [*done("ask", "one"), Kept("two", "failed", error="x")]
+    assert set(kept_for(ASKS, history, None, {})) == {"ask", "one"}
+    assert set(kept_for(ASKS, history, None, {}, same_params=False)) == {"one"}

@@ -35,8 +35,8 @@ from smartops.jobs.kinds import STEP_KINDS
 from smartops.jobs.step import Retry, StepBase
 from smartops.locks import Actor, acting, held
 from smartops.vocabulary import Effect
+from tasks.blocked_calls import watched
 from tasks.run_context import current_run, end_with_flow, install_log_filter
-from tasks.watchdog import watched
 
 P = ParamSpec("P")
 R = TypeVar("R")

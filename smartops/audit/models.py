@@ -36,8 +36,6 @@ OPTIONS: dict[str, Any] = {**_TABLE, **_MARIADB}
 
 metadata = MetaData(naming_convention=NAMING)
 """The record, and what is derived from it."""
-lock_metadata = MetaData(naming_convention=NAMING)
-"""What machines share to take turns; nothing of it is on record."""
 
 
 def _table(name: str, *parts: Any) -> Table:
@@ -372,32 +370,4 @@ hold = _table(
     _required("reason", LongText),
     _required("at", UtcTime),
     Index(None, "run_id", "at"),
-)
-
-# --- whose turn it is, with SMARTOPS_LOCKS=database -------------------------------------------
-
-lock_turn = Table(
-    "lock_turn",
-    lock_metadata,
-    _key("resource", String(255)),
-    _required("turn", BigInteger),
-    _required("free", Boolean(create_constraint=False)),
-    **OPTIONS,
-)
-
-lock_place = Table(
-    "lock_place",
-    lock_metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    _required("connection", BigInteger),
-    _required("resource", String(255)),
-    _required("host", String(255)),
-    _required("pid", Integer),
-    _required("run", String(36)),
-    _required("job", String(255)),
-    _required("step", String(255)),
-    _required("since", UtcTime),
-    _required("held", Boolean(create_constraint=False)),
-    Index(None, "resource"),
-    **OPTIONS,
 )

@@ -27,7 +27,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from smartops.audit import database
-from smartops.audit.models import lock_place, lock_turn
+from smartops.audit.lock_tables import lock_place, lock_turn
 from smartops.audit.store import Store
 from smartops.errors import BadInput, LockLost, LockTimeout, SmartOpsError
 from smartops.locks import Actor, Ticket, acting

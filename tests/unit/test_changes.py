@@ -11,7 +11,7 @@ from uuid6 import uuid7
 
 from services.changing_jobs import Conflict, Wanted, _from_files_gone, plan_changes
 from services.deployed_jobs import DeployedJob
-from smartops.audit import models
+from smartops.audit import lock_tables, models
 from smartops.audit.revisions import JobChange
 from smartops.jobs.spec import JobSpec
 from tests.conftest import ROOT
@@ -60,6 +60,6 @@ def test_which_jobs_have_lost_their_file(tmp_path: Path) -> None:
 def test_services_may_write_each_table() -> None:
     """The grants for MySQL name every table: one that is missing would stop the recorder."""
     grants = (ROOT / "deployments" / "mysql" / "grants.sql").read_text()
-    tables = [*models.metadata.sorted_tables, *models.lock_metadata.sorted_tables]
+    tables = [*models.metadata.sorted_tables, *lock_tables.metadata.sorted_tables]
     for table in tables:
         assert f" ON smartops.{table.name} TO 'smartops'" in grants, table.name

@@ -20,7 +20,7 @@ import asyncio, importlib.machinery, re, subprocess, sys, time
 from uuid6 import uuid7
 from smartops.audit.recording import RunInfo, StepRecord
 from smartops.vocabulary import Effect
-from tasks import watchdog
+from tasks import blocked_calls as watchdog
 
 module, effect, way = sys.argv[1:]
 sys.modules["__main__"].__spec__ = importlib.machinery.ModuleSpec(module, None)

@@ -8,7 +8,7 @@ import tempfile
 
 from benchmarks.measuring import print_result, save
 
-NAMES = ("engine", "journal", "ingest", "verify", "search", "modbus", "latency")
+NAMES = ("engine", "locks", "journal", "ingest", "verify", "search", "modbus", "latency")
 
 
 def main() -> int:

@@ -68,6 +68,17 @@ def test_a_run_by_the_rest_api(stack: Stack, cli: Cli) -> None:
     assert (found["state"], found["params"]) == ("completed", {"least": 30})
 
 
+def test_a_job_by_the_rest_api(stack: Stack, cli: Cli, tmp_path: Path) -> None:
+    """The other example creates, starts, schedules, pauses, cancels and deletes a job."""
+    code = fenced("docs/how-to/change.md", "python", "set_state")
+    done = python(stack, tmp_path, code)
+    assert done.returncode == 0, done.stderr
+    said = cli("run", "explain", done.stdout.strip())
+    assert "cancel" in said.stdout.lower(), said
+    gone = cli("job", "show", "by-rest")
+    assert (gone.returncode, "no job 'by-rest' is deployed" in gone.stderr) == (2, True)
+
+
 def test_the_readmes_python(stack: Stack, cli: Cli, tmp_path: Path) -> None:
     """The same in Python, by plain python, with the same record."""
     code = fenced("README.md", "python", "hourly_level")

@@ -1,4 +1,4 @@
-"""What a step costs: a job of 1,000 steps beside a bare Prefect flow with 1,000 tasks, interleaved."""
+"""What a step costs: a job of 1,000 steps beside a bare Prefect flow with 1,000, interleaved."""
 
 from __future__ import annotations
 

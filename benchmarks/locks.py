@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,9 @@ def _handovers(program: str, environment: dict[str, str]) -> dict[str, float]:
     begun = max(min(turn[0] for turn in turns if turn[2] == n) for n in range(WAITERS))
     ended = min(max(turn[1] for turn in turns if turn[2] == n) for n in range(WAITERS))
     contended = [turn for turn in turns if begun <= turn[0] and turn[1] <= ended] or turns
-    gaps = [later[0] - earlier[1] for earlier, later in zip(contended, contended[1:], strict=False)]
+    gaps = [later[0] - earlier[1] for earlier, later in pairwise(contended)]
     longest, row = 1, 1
-    for earlier, later in zip(contended, contended[1:], strict=False):
+    for earlier, later in pairwise(contended):
         row = row + 1 if earlier[2] == later[2] else 1
         longest = max(longest, row)
     return {

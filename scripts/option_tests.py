@@ -9,6 +9,7 @@ _ADMISSION = "tests/unit/test_admission.py::"
 _SCHEDULES = "tests/integration/test_schedules.py::"
 _JOBS = "tests/acceptance/test_jobs.py::"
 _SPEC = "tests/unit/test_spec.py::"
+_OPTIONS = "tests/acceptance/test_step_options.py::"
 _RULES = "tests/unit/test_step_rules.py::"
 
 OPTION_TESTS: dict[str, str] = {
@@ -85,4 +86,36 @@ OPTION_TESTS: dict[str, str] = {
     "wait.tag": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
     "wait.url": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
     "wait.every": _RULES + "test_how_often_a_condition_is_looked_at",
+    "rest.request.service": _OPTIONS + "test_each_option_of_a_request",
+    "rest.request.method": _OPTIONS + "test_each_option_of_a_request",
+    "rest.request.path": _OPTIONS + "test_each_option_of_a_request",
+    "rest.request.query": _OPTIONS + "test_each_option_of_a_request",
+    "rest.request.headers": _OPTIONS + "test_each_option_of_a_request",
+    "rest.request.body": _OPTIONS + "test_each_option_of_a_request",
+    "rest.request.expect_status": _OPTIONS + "test_each_option_of_a_request",
+    "rest.request.idempotency_key": _JOBS + "test_an_idempotency_key_makes_it_repeatable",
+    "modbus.read.device": _JOBS + "test_values_flow_from_step_to_step",
+    "modbus.read.tags": _JOBS + "test_values_flow_from_step_to_step",
+    "modbus.read.keep": _OPTIONS + "test_readings_are_kept_where_the_job_says_so",
+    "modbus.write.device": _JOBS + "test_values_flow_from_step_to_step",
+    "modbus.write.tag": _OPTIONS + "test_each_option_of_a_write",
+    "modbus.write.value": _OPTIONS + "test_each_option_of_a_write",
+    "modbus.write.tolerance": _OPTIONS + "test_each_option_of_a_write",
+    "modbus.write.verify_within": _OPTIONS + "test_each_option_of_a_write",
+    "modbus.write.restore_on_mismatch": _OPTIONS + "test_each_option_of_a_write",
+    "browser.run.profile": "tests/acceptance/test_examples.py::test_an_example_runs",
+    "browser.run.actions": "tests/integration/test_browser_driver.py::test_every_action",
+    "assert.checks": _OPTIONS + "test_each_option_of_a_check",
+    "check.left": _OPTIONS + "test_each_option_of_a_check",
+    "check.op": _OPTIONS + "test_each_option_of_a_check",
+    "check.right": _OPTIONS + "test_each_option_of_a_check",
+    "check.message": _OPTIONS + "test_each_option_of_a_check",
+    "tag condition.device": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
+    "tag condition.tag": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
+    "tag condition.op": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
+    "tag condition.value": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
+    "url condition.service": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
+    "url condition.path": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
+    "url condition.status": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
+    "url condition.contains": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
 }

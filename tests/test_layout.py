@@ -19,9 +19,8 @@ from scripts.option_tests import OPTION_TESTS
 from smartops.drivers.tags import load_tags
 from smartops.jobs import graph, loader
 from smartops.jobs.kinds import BUILT_IN
-from smartops.jobs.kinds.approval import Approval
-from smartops.jobs.kinds.python import PythonCall
-from smartops.jobs.kinds.wait import Wait
+from smartops.jobs.kinds.check import Check
+from smartops.jobs.kinds.wait import TagCondition, UrlCondition
 from smartops.jobs.param import Param
 from smartops.jobs.scheduling import Between, Missed, Schedule, SkipOn
 from smartops.jobs.spec import STEP_KINDS, JobSpec
@@ -151,9 +150,10 @@ def test_each_option_has_a_test() -> None:
         "missed": (Missed, ()),
         "skip_on": (SkipOn, ()),
         "between": (Between, ()),
-        "approval": (Approval, StepBase.COMMON),
-        "python.call": (PythonCall, StepBase.COMMON),
-        "wait": (Wait, StepBase.COMMON),
+        "check": (Check, ()),
+        "tag condition": (TagCondition, ()),
+        "url condition": (UrlCondition, ()),
+        **{kind: (model, StepBase.COMMON) for kind, model in STEP_KINDS.items() if kind != "job"},
     }
     wanted = {
         f"{group}.{field}"

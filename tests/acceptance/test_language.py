@@ -209,6 +209,9 @@ steps:
   - {id: tag, kind: wait, needs: [speed], every: 50ms,
      tag: {device: plant-line, tag: speed_setpoint, value: 91}}
   - {id: url, kind: wait, url: {service: plant-orders, path: /orders, contains: line-1}}
+  - {id: gone, kind: wait, url: {service: plant-orders, path: /nowhere, status: 404}}
+  - {id: other, kind: wait, timeout: 1s, every: 100ms, on_failure: continue,
+     url: {service: plant-orders, path: /orders, contains: line-99}}
   - {id: never, kind: wait, timeout: 1s, every: 100ms, needs: [tag], on_failure: continue,
      tag: {device: plant-line, tag: speed_setpoint, op: ">", value: 9999}}
 """
@@ -216,7 +219,8 @@ steps:
     assert detail.run.state == "completed", detail.run.message
     found = {step.id: step for step in detail.steps}
     assert found["tag"].output["found"].startswith("speed_setpoint is 91")
-    assert found["never"].error_class == "StepTimeout"
+    assert found["never"].error_class == found["other"].error_class == "StepTimeout"
+    assert found["gone"].output["found"] == "/nowhere answered 404"
 
 
 async def test_locks_of_jobs_and_steps(run: Run) -> None:

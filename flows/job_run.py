@@ -32,7 +32,7 @@ from smartops.jobs import templating
 from smartops.jobs.graph import Plan
 from smartops.jobs.kinds.approval import Approval
 from smartops.jobs.step import StepBase, step_of
-from smartops.locks import Actor, acting, held, inherit
+from smartops.locks import Actor, acting, held, inherit, lost
 from smartops.rehearsal import rehearsing
 from smartops.settings import get_settings
 from tasks.run_context import SLOT, cancelled_by_person, inherited_locks
@@ -80,26 +80,28 @@ class JobRun:
         cancelled_by = cancelled_by_person()
         self._calls.only_known = cancelled_by is not None
         locks = templating.render(self._job.locks, self._calls.known())
+        limit = None if cancelled_by is not None else self._time_left()
         with stopping.cancelled_by_signal() as stop:
             try:
-                async with held(locks, limit=self._time_left()):
+                async with held(locks, limit=limit):
                     stopped = await self._steps(ending)
                     if cancelled_by is not None:
                         stopped = RunCancelled(f"cancelled by {cancelled_by}")
                     stop.cleaning = True
-                    await self._clean_up(stopped)
-            except LockLost as lost:
-                stopped = lost
-            except LockTimeout as late:
-                stopped = JobTimeout(f"{self._too_late()}: {late}")
-                if self._calls.kept:
-                    await self._end_what_was_begun(stopped)
+                    if not lost():  # whoever has them now is not to be disturbed
+                        await self._clean_up(stopped)
+            except LockLost as problem:
+                stopped = problem
+                await self._end_with(locks, stopped)
+            except LockTimeout as problem:
+                stopped = JobTimeout(f"{self._too_late()}: {problem}")
+                stop.cleaning = True
+                await self._end_with(locks, stopped)
             except asyncio.CancelledError as cancelled:
                 stopped = cancelled  # while it waited for the job's locks
                 stop.cleaning = True
-                if self._calls.kept:  # it was begun, before it waited for a person
-                    _go_on()
-                    await self._end_what_was_begun(stopped)
+                _go_on()
+                await self._end_with(locks, stopped)
         self._tell_of_skipped()
         error = TerminationSignal(signal.SIGTERM) if stop.told else self._error(stopped)
         if error is None:
@@ -109,11 +111,16 @@ class JobRun:
         self._progress.keep(Kept("", taking_up.ENDED))
         raise error
 
-    async def _end_what_was_begun(self, stopped: BaseException) -> None:
-        """End a run in order that has its locks no more: what it made before is known."""
-        self._calls.only_known = True
-        await self._walk.steps()
-        await self._clean_up(stopped)
+    async def _end_with(self, locks: Sequence[str], stopped: BaseException) -> None:
+        """End a run in order that has not its locks: it gets them anew, and only then."""
+        if not (self._calls.kept or self._calls.made):
+            return  # it was not begun
+        try:
+            async with held(locks, limit=self._job.cleanup):
+                self._calls.only_known = True
+                await self._clean_up(stopped)
+        except (LockTimeout, LockLost) as error:
+            get_run_logger().error("nothing was taken back: %s", error)
 
     def _used(self) -> float:
         """Return for how many seconds the run was under way, in this process and those before."""
@@ -196,6 +203,9 @@ class JobRun:
         limit = self._job.cleanup.total_seconds() if failed else None
         if isinstance(stopped, asyncio.CancelledError):
             _go_on()
+        if stopped is not None and self._calls.kept:
+            self._calls.only_known = True
+            await self._walk.steps()  # what was made before is known, and undone as well
         try:
             async with asyncio.timeout(limit):
                 if failed:

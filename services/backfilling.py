@@ -13,7 +13,7 @@ from services.gate import BACKFILL, PARALLEL
 from services.prefect_api import deployment_named, prefect
 from services.prefect_schedules import fires, in_words, zone_of
 from services.slots import key_of, params_of, slot_id, slot_labels
-from smartops.audit.open_runs import slots_since
+from smartops.audit.open_runs import outcomes, slots_since
 from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs.calendars import reason_to_skip
@@ -55,20 +55,27 @@ async def backfill(
     """
     if begin >= end:
         raise BadInput("the period ends before it begins")
-    known = slots_since(store, begin)
+    on_record = slots_since(store, begin)
     batch = uuid4().hex
     found: list[BackfillSlot] = []
     async with prefect() as client:
         deployment = await deployment_named(client, name)
         spec = deployed_jobs.job_in(deployment).spec
+        times = {
+            key_of(schedule): await fires(schedule.schedule, begin, end)
+            for schedule in deployment.schedules
+        }
+        if sum(map(len, times.values())) > MOST:
+            raise BadInput(f"these are more than {MOST} runs; take a shorter period")
+        present = {
+            slot_id(deployment.id, key, due): due for key, dues in times.items() for due in dues
+        }
+        known = outcomes(on_record, deployment.id, present)
         for schedule in deployment.schedules:
             if not schedule.active:
                 continue
-            times = await fires(schedule.schedule, begin, end)
-            if len(found) + len(times) > MOST:
-                raise BadInput(f"these are more than {MOST} runs; take a shorter period")
             zone = zone_of(schedule)
-            for due_at in times:
+            for due_at in times[key_of(schedule)]:
                 why = reason_to_skip(spec.skip_on, due_at, zone)
                 slot = slot_id(deployment.id, key_of(schedule), due_at)
                 action = "has run" if known.get(slot) == "run" else "skipped" if why else "run"

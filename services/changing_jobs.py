@@ -187,19 +187,23 @@ def _from_files_gone(
 ) -> set[str]:
     """Return the jobs that came from a file of these folders which does not hold them any more.
 
-    ``held`` has what is in the files now: source and job.
+    ``held`` has what is in the files that were read: source and job.
     """
-    sources: dict[str, str] = {}
+    sources: dict[str, str | None] = {}
     for change in history:  # the newest first
-        if change.source.startswith(_BY_FILE):
-            sources.setdefault(change.job, change.source)
+        if change.action == "deleted" or change.source.startswith(_BY_FILE):
+            made = None if change.action == "deleted" else change.source
+            sources.setdefault(change.job, made)
     within = [folder.resolve() for folder in folders]
-    return {
-        job
-        for job, source in sources.items()
-        if (source, job) not in held
-        and any(Path(source.removeprefix(_BY_FILE)).is_relative_to(folder) for folder in within)
-    }
+    read = {source for source, _ in held}
+
+    def is_gone(job: str, source: str) -> bool:
+        file = Path(source.removeprefix(_BY_FILE))
+        if not any(file.is_relative_to(folder) for folder in within):
+            return False
+        return not file.exists() or (source in read and (source, job) not in held)
+
+    return {job for job, source in sources.items() if source and is_gone(job, source)}
 
 
 def record(change: Change, person: str, source: str, spec: JobSpec | None = None) -> None:

@@ -154,16 +154,22 @@ def _process(detail: RunDetail) -> str:
 def _locks(store: Store, run_id: UUID) -> list[str]:
     """Return for whom a run waits, and who waits for it, on this machine and among machines."""
     among_machines = get_settings().locks == "database"
-    abroad = (
-        [_waits(queue, run_id) for queue in shared_locks.queues(store)] if among_machines else []
-    )
-    lines = [line for found in abroad for line in found]
-    for holder, *waiting in locks.queues():
-        lines += _waits([holder, *waiting], run_id)
-        if holder.actor.run == str(run_id) and waiting and not lines:
-            names = "; ".join(locks.describe(ticket) for ticket in waiting)
+    abroad = list(shared_locks.queues(store)) if among_machines else []
+    waits_abroad = {t.resource for queue in abroad for t in queue[1:] if t.actor.run == str(run_id)}
+    lines: list[str] = []
+    for queue in [*abroad, *locks.queues()]:
+        lines += _waits(queue, run_id)
+        holder, *waiting = queue
+        has_it = holder.actor.run == str(run_id) and holder.resource not in waits_abroad
+        if has_it and waiting:
+            names = "; ".join(_named(ticket, holder) for ticket in waiting)
             lines.append(f"It holds {holder.resource}, for which wait: {names}.")
     return lines
+
+
+def _named(ticket: locks.Ticket, beside: locks.Ticket) -> str:
+    where = "" if ticket.host == beside.host else f" on {ticket.host}"
+    return f"{locks.describe(ticket)}{where}"
 
 
 def _waits(queue: Sequence[locks.Ticket], run_id: UUID) -> list[str]:
@@ -173,9 +179,8 @@ def _waits(queue: Sequence[locks.Ticket], run_id: UUID) -> list[str]:
     for place, ticket in enumerate(waiting, start=1):
         if ticket.actor.run == str(run_id):
             step = f"step {ticket.actor.step}" if ticket.actor.step else "the run"
-            where = "" if holder.host == ticket.host else f" on {holder.host}"
             lines.append(
-                f"For {ticket.resource}, {step} waits for {locks.describe(holder)}{where}"
+                f"For {ticket.resource}, {step} waits for {_named(holder, ticket)}"
                 f" (place {place} in the queue)."
             )
     return lines

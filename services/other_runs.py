@@ -70,8 +70,8 @@ class OtherRuns:
                 await self._foreign.hand_over(api, run)
                 return True
             if record.ended_at is None:
-                if _was_cancelled_waiting(run, record):
-                    await api.end_in_order(run.id, BY_UI)
+                if await _was_cancelled_waiting(api, run, record):
+                    await api.end_in_order(run.id, str(run.labels.get(CANCELLED_BY, BY_UI)))
                     return True
                 self._believe_prefect(run, record)
             return False
@@ -97,14 +97,14 @@ class OtherRuns:
         get_journal().append(*ends, end)
 
 
-def _was_cancelled_waiting(run: FlowRun, record: KnownRun) -> bool:
-    """Return whether a run was cancelled in Prefect's UI while it waited for a person."""
-    return (
-        record.state in {"suspended", "needs_decision"}
-        and run.state_type is StateType.CANCELLED
-        and run.deployment_id is not None
-        and CANCELLED_BY not in run.labels
-    )
+async def _was_cancelled_waiting(api: PrefectApi, run: FlowRun, record: KnownRun) -> bool:
+    """Return whether a run was cancelled in Prefect's UI while it had no process."""
+    if record.state not in {"suspended", "needs_decision"} or run.deployment_id is None:
+        return False
+    if run.state_type is not StateType.CANCELLED:
+        return False
+    before = [state for state in await api.states(run.id) if state.type is not StateType.CANCELLED]
+    return bool(before) and before[-1].type in {StateType.PAUSED, StateType.SCHEDULED}
 
 
 def age(run: FlowRun) -> timedelta:

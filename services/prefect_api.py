@@ -127,6 +127,11 @@ class PrefectApi:
             if len(page) < _PAGE:
                 return found
 
+    async def states(self, run_id: UUID) -> list[State[Any]]:
+        """Return the states that a run has been in, the oldest first."""
+        found = await self._client.read_flow_run_states(run_id)
+        return sorted(found, key=lambda state: state.timestamp)
+
     async def end_in_order(self, run_id: UUID, person: str) -> None:
         """Give a run that was cancelled while it waited a process, to take back what it made."""
         await self._client.update_flow_run_labels(run_id, {CANCELLED_BY: person})

@@ -130,6 +130,7 @@ async def _send(run_id: UUID, step: str, response: Mapping[str, Any]) -> None:
 async def cancel(run_id: UUID, person: str) -> str:
     """Cancel a run: what can be undone is. Returns what happens now, in words. Raises BadInput."""
     async with prefect() as client:
+        await _read(client, run_id)
         said = await stop(client, run_id, person, f"cancelled by {person}")
     if said is None:
         raise BadInput(f"run {run_id} has ended, or ends already")
@@ -137,16 +138,21 @@ async def cancel(run_id: UUID, person: str) -> str:
 
 
 async def stop(client: PrefectClient, run_id: UUID, person: str, message: str) -> str | None:
-    """End a run in order; return what happens now, None where it ends already. Raises BadInput.
+    """End a run in order; return what happens now, None where it ends already or is gone.
 
     One that waits for a person is given a process, which takes back what was made.
     """
-    run = await _read(client, run_id)
+    try:
+        run = await client.read_flow_run(run_id)
+    except ObjectNotFound:
+        return None
     state = run.state
     if state is None or state.is_final() or state.is_cancelling():
         return None
     await client.update_flow_run_labels(run_id, {CANCELLED_BY: person})
-    if state.is_paused() and state.state_details.pause_reschedule:
+    waits = state.is_paused() and state.state_details.pause_reschedule
+    answered = state.is_scheduled() and bool(run.empirical_policy.pause_keys)
+    if waits or answered:
         await client.set_flow_run_state(run_id, Scheduled(message=message), force=True)
         return "it waited for a person; it takes back what can be undone, and ends"
     if state.is_scheduled() and run.run_count == 0:

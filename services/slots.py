@@ -19,7 +19,7 @@ from services.prefect_api import PrefectApi
 from services.prefect_schedules import fires
 from smartops.audit.events import NO_RUN, Event
 from smartops.audit.journal import get_journal
-from smartops.audit.open_runs import last_slots, slots_since
+from smartops.audit.open_runs import last_slots, outcomes, slots_since
 from smartops.audit.store import Store
 from smartops.jobs.admission import to_catch_up
 from tasks.run_context import REQUESTED_BY, SLOT, SLOT_ID, SLOT_JOB, SLOT_SCHEDULE
@@ -158,12 +158,16 @@ class Slots:
         times = [due for found in beats.values() for beat in found for due in beat.times]
         if not times:
             return 0
-        known = await asyncio.to_thread(slots_since, self._store, min(times))
-        known |= self._told
+        on_record = await asyncio.to_thread(slots_since, self._store, min(times))
         events: list[Event] = []
         told: dict[UUID, str] = {}
         for deployment in deployments:
-            for slot in await self._slots_of(api, deployment, beats[deployment.id], known, now):
+            own = beats[deployment.id]
+            present = {
+                slot_id(deployment.id, beat.key, due): due for beat in own for due in beat.times
+            }
+            known = {**outcomes(on_record, deployment.id, present), **self._told}
+            for slot in await self._slots_of(api, deployment, own, known, now):
                 events.append(slot.event())
                 told[slot.id] = slot.outcome
         if events:

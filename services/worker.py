@@ -123,7 +123,10 @@ class SmartOpsWorker(ProcessWorker):
         """Return whether the job's policies let a run start now; not, where nobody can tell."""
         try:
             if flow_run.deployment_id and flow_run.deployment_id not in self._complete:
-                deployment = await self.client.read_deployment(flow_run.deployment_id)
+                try:
+                    deployment = await self.client.read_deployment(flow_run.deployment_id)
+                except ObjectNotFound:
+                    return True  # the base class ends it
                 await copies.complete(self.client, deployment)
                 self._complete.add(flow_run.deployment_id)
             return await gate.ask(self.client, flow_run)

@@ -20,7 +20,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -38,7 +38,7 @@ from smartops.settings import get_settings
 
 STANDARD = timedelta(seconds=-1)
 """As long as the setting says."""
-_WITHIN = " within "
+WITHIN = " within "
 _POLL_S = 0.02
 _TICKET = re.compile(r"(\d{12})\.ticket")
 
@@ -71,6 +71,8 @@ acting: ContextVar[Actor] = ContextVar("smartops_actor", default=_NOBODY)
 _NONE: Mapping[str, str] = {}
 _mine: ContextVar[Mapping[str, str]] = ContextVar("smartops_locks_held", default=_NONE)
 """What the code around this holds, and by which hold."""
+_losses: ContextVar[tuple[Callable[[], bool], ...]] = ContextVar("smartops_losses", default=())
+"""What says of each of them whether it is lost."""
 
 
 def lock_path(resource: str) -> Path:
@@ -89,17 +91,43 @@ async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncI
     Raises LockTimeout when it is not free within ``limit`` (default: the setting; None: for ever).
     """
     outer = _mine.get().get(resource)
-    name = resource if outer is None else f"{resource}{_WITHIN}{outer}"
+    name = resource if outer is None else f"{resource}{WITHIN}{outer}"
     hold = uuid4().hex[:16]
-    standard = get_settings().lock_timeout if limit is STANDARD else limit
-    limit_s = None if standard is None else standard.total_seconds()
-    async with _on_this_machine(name, limit_s), _on_all_machines(name, limit_s):
-        token = _mine.set({**_mine.get(), resource: hold})
+    deadline = _Deadline(limit)
+    async with (
+        _on_this_machine(name, deadline.left_s()),
+        _on_all_machines(name, deadline.left_s()) as is_lost,
+    ):
+        mine = _mine.set({**_mine.get(), resource: hold})
+        losses = _losses.set((*_losses.get(), is_lost))
         try:
             yield
         finally:
-            _mine.reset(token)
-            shutil.rmtree(lock_path(f"{resource}{_WITHIN}{hold}"), ignore_errors=True)
+            _losses.reset(losses)
+            _mine.reset(mine)
+            shutil.rmtree(lock_path(f"{resource}{WITHIN}{hold}"), ignore_errors=True)
+
+
+class _Deadline:
+    """When waiting ends, however many locks it is for; None: never."""
+
+    def __init__(self, limit: timedelta | None) -> None:
+        given = get_settings().lock_timeout if limit is STANDARD else limit
+        self._at = None if given is None else time.monotonic() + given.total_seconds()
+
+    def left_s(self) -> float | None:
+        """Return the seconds that are left."""
+        return None if self._at is None else max(self._at - time.monotonic(), 0.0)
+
+    def left(self) -> timedelta | None:
+        """Return the time that is left."""
+        seconds = self.left_s()
+        return None if seconds is None else timedelta(seconds=seconds)
+
+
+def lost() -> bool:
+    """Return whether something that the code around this holds may have gone to another."""
+    return any(is_lost() for is_lost in _losses.get())
 
 
 def held_here() -> Mapping[str, str]:
@@ -118,18 +146,21 @@ async def held(names: Sequence[str], *, limit: timedelta | None = STANDARD) -> A
 
     A name stands for itself, such as ``line-3``. Raises LockTimeout; with no ``limit``, never.
     """
+    deadline = _Deadline(limit)
     async with AsyncExitStack() as stack:
         for name in sorted(set(names)):
-            await stack.enter_async_context(exclusive(name, limit))
+            await stack.enter_async_context(exclusive(name, deadline.left()))
         yield
 
 
-def _on_all_machines(resource: str, limit_s: float | None) -> AbstractAsyncContextManager[None]:
+def _on_all_machines(
+    resource: str, limit_s: float | None
+) -> AbstractAsyncContextManager[Callable[[], bool]]:
     if get_settings().locks == "machine":
-        return nullcontext()
+        return nullcontext(lambda: False)
     # By its name: the store stands above the locks.
     hold = importlib.import_module("smartops.audit.shared_locks").hold
-    shared: AbstractAsyncContextManager[None] = hold(resource, limit_s)
+    shared: AbstractAsyncContextManager[Callable[[], bool]] = hold(resource, limit_s)
     return shared
 
 

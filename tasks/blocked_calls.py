@@ -43,18 +43,17 @@ class _Watched:
     ends_at: float
     loop: asyncio.AbstractEventLoop
     thread: int
-    answered_at: float
-    asked: bool = False
+    asked_at: float | None = None
 
-    def ask(self) -> None:
-        """Ask the loop for a sign of life."""
-        if not self.asked:
-            self.asked = True
+    def is_silent(self, now: float) -> bool:
+        """Ask the loop for a sign of life; return whether it has given none for too long."""
+        if self.asked_at is None:
+            self.asked_at = now
             self.loop.call_soon_threadsafe(self._answer)
+        return now - self.asked_at > GRACE_S
 
     def _answer(self) -> None:
-        self.asked = False
-        self.answered_at = time.monotonic()
+        self.asked_at = None
 
 
 _watched: dict[int, _Watched] = {}
@@ -69,9 +68,8 @@ def watched(record: StepRecord, limit_s: float | None) -> Iterator[None]:
         yield
         return
     now = time.monotonic()
-    one = _Watched(
-        record, limit_s, now + limit_s, asyncio.get_running_loop(), threading.get_ident(), now
-    )
+    loop = asyncio.get_running_loop()
+    one = _Watched(record, limit_s, now + limit_s, loop, threading.get_ident())
     with _guard:
         _watched[id(one)] = one
         _begin()
@@ -118,8 +116,7 @@ def _watch() -> None:
                 return
             _arm()
         for one in late:
-            one.ask()
-            if now - max(one.answered_at, one.ends_at) > GRACE_S:
+            if one.is_silent(now):
                 _end(one)
 
 

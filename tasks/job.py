@@ -102,8 +102,8 @@ async def _surely_start(
     for _ in range(_TRIES):
         try:
             return await _start(client, job, params, depth)
-        except httpx.ConnectError as error:
-            problem: httpx.TransportError = error
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            problem: httpx.TransportError = error  # nothing was sent
         except httpx.TransportError as error:
             problem, lost = error, type(error).__name__
         await asyncio.sleep(_LONGEST_POLL_S)

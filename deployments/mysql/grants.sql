@@ -35,7 +35,7 @@ GRANT SELECT, INSERT ON smartops.alert_delivery TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.report TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.hold TO 'smartops'@'%';
 -- Whose turn it is, with SMARTOPS_LOCKS=database.
-GRANT SELECT, INSERT, UPDATE ON smartops.lock_turn TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE, DELETE ON smartops.lock_turn TO 'smartops'@'%';
 GRANT SELECT, INSERT, UPDATE, DELETE ON smartops.lock_place TO 'smartops'@'%';
 
 GRANT SELECT ON smartops.alembic_version TO 'smartops'@'%';

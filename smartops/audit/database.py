@@ -51,14 +51,17 @@ def parse(url: str) -> URL:
     return parsed
 
 
-def connect(url: URL, *, patient: bool = False, own: bool = False) -> Engine:
+def connect(
+    url: URL, *, patient: bool = False, own: bool = False, limit_s: float | None = None
+) -> Engine:
     """Return an engine that reconnects, times out and compares byte by byte.
 
     A ``patient`` one waits an hour for an answer: changing a great table takes its time. One of its
     ``own`` keeps no connections, commits each statement, and waits an hour too, but not for a
-    machine that has gone.
+    machine that has gone. ``limit_s`` is another limit, also for connecting.
     """
-    limit_s = 3600 if patient or own else 3 * _TIMEOUT_S
+    connect_s = min(limit_s or _TIMEOUT_S, _TIMEOUT_S)
+    limit_s = limit_s or (3600 if patient or own else 3 * _TIMEOUT_S)
     if url.get_backend_name() == "sqlite":
         engine = sa.create_engine(url, connect_args={"timeout": _TIMEOUT_S})
         sa.event.listen(engine, "connect", _prepare_sqlite)
@@ -71,7 +74,7 @@ def connect(url: URL, *, patient: bool = False, own: bool = False) -> Engine:
         isolation_level="AUTOCOMMIT" if own else "READ COMMITTED",
         **({"poolclass": sa.NullPool} if own else pool),
         connect_args={
-            "connect_timeout": _TIMEOUT_S,
+            "connect_timeout": connect_s,
             # Without these a frozen server hangs the caller for ever, even in the handshake.
             "read_timeout": limit_s,
             "write_timeout": limit_s,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -162,9 +163,37 @@ def last_slots(store: Store) -> dict[tuple[str, str], tuple[datetime, datetime]]
         return {(row[0], row[1]): (row[2], row[3]) for row in rows}
 
 
-def slots_since(store: Store, since: datetime) -> dict[UUID, str]:
-    """Return the outcomes of the slots since then, by their ids."""
+class KnownSlot(NamedTuple):
+    """A slot on record."""
+
+    id: UUID
+    deployment: str
+    due_at: datetime
+    outcome: str
+
+
+def slots_since(store: Store, since: datetime) -> list[KnownSlot]:
+    """Return the slots since then. Raises StoreUnavailable."""
     slot = models.slot
-    query = sa.select(slot.c.id, slot.c.outcome).where(slot.c.due_at >= since)
+    columns = [slot.c[name] for name in KnownSlot._fields]
     with store.reading() as connection:
-        return {row[0]: row[1] for row in connection.execute(query)}
+        rows = connection.execute(sa.select(*columns).where(slot.c.due_at >= since))
+        return [KnownSlot(*row) for row in rows]
+
+
+def outcomes(
+    known: Iterable[KnownSlot], deployment: UUID, present: Mapping[UUID, datetime]
+) -> dict[UUID, str]:
+    """Return how the slots of a deployment's schedules stand, by their ids. Pure.
+
+    ``present`` has the slots that its schedules say, with their times. A slot of a schedule that it
+    has no more, as it was called otherwise, counts for those of the same time.
+    """
+    of_job = [slot for slot in known if slot.deployment == str(deployment)]
+    own = {slot.id: slot.outcome for slot in of_job if slot.id in present}
+    former = {slot.due_at: slot.outcome for slot in of_job if slot.id not in present}
+    return {
+        slot: own.get(slot) or former[due]
+        for slot, due in present.items()
+        if slot in own or due in former
+    }

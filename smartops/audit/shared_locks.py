@@ -2,7 +2,7 @@
 
 The server gives it to who has waited longest, and takes it back when the connection ends. A holder
 speaks each second; who is silent for 5 s has lost it. Whoever gets a lock that was not given back
-in order leaves its last holder 3 s to come back first: so a restart of the server, or a short cut
+in order leaves its last holder 7 s to come back first: so a restart of the server, or a short cut
 of the wire, ends no job.
 """
 
@@ -30,12 +30,16 @@ from smartops.audit import database
 from smartops.audit.lock_tables import lock_place, lock_turn
 from smartops.audit.store import Store
 from smartops.errors import BadInput, LockLost, LockTimeout, SmartOpsError
-from smartops.locks import Actor, Ticket, acting
+from smartops.locks import WITHIN, Actor, Ticket, acting
 from smartops.settings import get_settings
 
 _BEAT_S = 1.0
 _SILENCE_S = 5
-_RETURN_S = 3.0
+_RETURN_S = 7.0
+"""Longer than the silence after which a holder stops, and than that takes."""
+_PATIENCE_S = 20
+"""How long the server keeps the session of one that waits for a holder's return."""
+_ANSWER_S = 2
 _AGAIN_S = 0.2
 _LONG_S = 3000  # below the connection's read timeout; then it queues up again
 _ALIVE = sa.text("SELECT id FROM information_schema.processlist")
@@ -43,8 +47,10 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def hold(resource: str, limit_s: float | None) -> AsyncIterator[None]:
+async def hold(resource: str, limit_s: float | None) -> AsyncIterator[Callable[[], bool]]:
     """Hold a resource alone among all machines with the same database.
+
+    Gives a function that says whether it is lost by now.
 
     Raises LockTimeout when it is not free within ``limit_s`` (None: for ever), and LockLost, in
     place of whatever went on meanwhile, when the database may have given it to another.
@@ -56,7 +62,7 @@ async def hold(resource: str, limit_s: float | None) -> AsyncIterator[None]:
     holding.begin()
     try:
         await _granted(holding, limit_s)
-        yield
+        yield lambda: holding.lost
     except asyncio.CancelledError:
         if holding.stopped_it and task.uncancel() <= before:
             holding.stopped_it = False
@@ -74,6 +80,7 @@ async def _granted(holding: _Holding, limit_s: float | None) -> None:
     try:
         async with asyncio.timeout(limit_s):
             await asyncio.shield(holding.granted)
+        holding.listen()
     except TimeoutError:
         why = holding.trouble or "another machine holds it"
         raise LockTimeout(
@@ -92,6 +99,7 @@ class _Holding:
         self.stopped_it = False
         """Whether what went on meanwhile was told to stop."""
         self._ends = False
+        self._listening: asyncio.TimerHandle | None = None
         self._actor = actor
         self._on_loss = on_loss
         self._loop = asyncio.get_running_loop()
@@ -126,11 +134,26 @@ class _Holding:
     async def end(self) -> None:
         """Give it back, or stop waiting for it."""
         self._ends = True
+        if self._listening is not None:
+            self._listening.cancel()
         self._stop.set()
         if not self.granted.done():
             self.granted.cancel()
             self._cut()
         await asyncio.to_thread(self._thread.join, _SILENCE_S)
+
+    def listen(self) -> None:
+        """Look again and again whether the server has answered lately: its thread may hang."""
+        if time.monotonic() > self._spoke + _SILENCE_S:
+            self._lose()
+        if not self.lost:
+            self._listening = self._loop.call_later(_AGAIN_S, self.listen)
+
+    def _lose(self) -> None:
+        self.lost = True
+        if not (self._ends or self.stopped_it):
+            self.stopped_it = True
+            self._on_loss()
 
     def _cut(self) -> None:
         """End a wait of the thread: it waits for the server's answer."""
@@ -149,7 +172,7 @@ class _Holding:
         try:
             if self._take(engine):
                 self._tell(self.granted.set_result, None)
-                self._keep(engine)
+                self._keep()
         except SmartOpsError as error:
             self._tell(self.granted.set_exception, error)
         finally:
@@ -181,7 +204,7 @@ class _Holding:
 
     def _connect(self, engine: sa.Engine) -> None:
         self._connection = engine.connect()
-        self._do(sa.text(f"SET SESSION wait_timeout = {_SILENCE_S}"))
+        self._do(sa.text(f"SET SESSION wait_timeout = {_PATIENCE_S}"))
         self._do(
             sa.delete(lock_place).where(
                 lock_place.c.resource == self.resource,
@@ -238,9 +261,17 @@ class _Holding:
     def _note_held(self) -> None:
         me = lock_place.c.connection == sa.func.connection_id()
         self._do(sa.update(lock_place).where(me).values(held=True))
+        self._do(sa.text(f"SET SESSION wait_timeout = {_SILENCE_S}"))
+        self._answer_soon()
         self._spoke = time.monotonic()
 
-    def _keep(self, engine: sa.Engine) -> None:
+    def _answer_soon(self) -> None:
+        """Wait no more than 2 s for an answer from now on; PyMySQL looks at this at each read."""
+        assert self._connection is not None  # noqa: S101 - it was just used
+        wire: Any = self._connection.connection.dbapi_connection
+        wire._read_timeout = wire._write_timeout = _ANSWER_S
+
+    def _keep(self) -> None:
         while not self._stop.wait(_BEAT_S):
             try:
                 self._do(sa.text("SELECT 1"))
@@ -248,26 +279,31 @@ class _Holding:
             except DBAPIError as error:
                 logger.warning("%s: the database is out of reach: %s", self.resource, error.orig)
                 self._close()
-                if not self._take_back(engine):
+                if not self._take_back():
                     return
         with contextlib.suppress(DBAPIError):
             mine = (lock_turn.c.resource == self.resource) & (lock_turn.c.turn == self._turn)
             self._do(sa.update(lock_turn).where(mine).values(free=True))
-            inner = lock_turn.c.resource.like("% within %") & (
-                lock_turn.c.resource == self.resource
-            )
-            self._do(sa.delete(lock_turn).where(inner))
+            if WITHIN in self.resource:  # nobody asks for it again
+                self._do(sa.delete(lock_turn).where(lock_turn.c.resource == self.resource))
             self._do(sa.delete(lock_place).where(_mine()))
             self._do(sa.select(sa.func.release_lock(self._name)))
 
-    def _take_back(self, engine: sa.Engine) -> bool:
-        """Take the lock again after the connection broke, unless it is too late."""
+    def _take_back(self) -> bool:
+        """Take the lock again after the connection broke, unless it is too late.
+
+        It is another turn then: who saw this loss must not count the next one from it.
+        """
+        engine = database.connect(self._url, own=True, limit_s=_ANSWER_S)
         while time.monotonic() < self._spoke + _SILENCE_S and not self._stop.is_set():
             try:
                 self._connect(engine)
                 if self._get(0):
                     if self._last_turn() != (self._turn, False):
                         break
+                    self._turn += 1
+                    where = lock_turn.c.resource == self.resource
+                    self._do(sa.update(lock_turn).where(where).values(turn=self._turn))
                     self._note_held()
                     return True
             except DBAPIError:
@@ -276,13 +312,8 @@ class _Holding:
             self._stop.wait(_AGAIN_S)
         self.lost = True
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._stop_what_goes_on)
+            self._loop.call_soon_threadsafe(self._lose)
         return False
-
-    def _stop_what_goes_on(self) -> None:
-        if not self._ends:
-            self.stopped_it = True
-            self._on_loss()
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

@@ -116,7 +116,7 @@ class JobSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _as_filled_in(cls, document: Any) -> Any:
-        return without_form_marks(document)
+        return without_form_marks([document])[0]
 
     @field_validator("timeout", "cleanup")
     @classmethod

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 
 from services.stack import Stack
@@ -228,14 +231,18 @@ def test_resuming_with_another_value(
 
 
 def test_cancelling_takes_back_what_was_made(
-    quick: Cli, start: Start, plant_control: PlantControl
+    quick: Cli, start: Start, plant_control: PlantControl, stack: Stack
 ) -> None:
-    """Under way or waiting for a person: undo, then the steps for the end, then cancelled."""
+    """Under way or waiting for a person: undo, then the steps for the end, then cancelled.
+
+    So it is with the button in Prefect's UI.
+    """
     body = "{line: line-1, text: %s back, good: 1, scrap: 0}"
     what = "kind: rest.request, service: plant-orders, method: POST, path: /shift-log"
     steps = {
         "under-way": "  - {id: hold, kind: wait, needs: [one], duration: 50s}\n",
         "waits": '  - {id: hold, kind: approval, needs: [one], text: "Go on?"}\n',
+        "in-the-ui": '  - {id: hold, kind: approval, needs: [one], text: "Go on?"}\n',
     }
     runs = {
         name: start(
@@ -247,14 +254,78 @@ def test_cancelling_takes_back_what_was_made(
         for name, step in steps.items()
     }
     until(quick, runs["waits"], "suspended")
+    until(quick, runs["in-the-ui"], "suspended")
     under_way(quick, runs["under-way"], "hold")
     for name, run_id in runs.items():
-        assert quick("run", "cancel", run_id).returncode == 0
+        if name == "in-the-ui":
+            state = {"state": {"type": "CANCELLING"}}
+            httpx.post(
+                f"{stack.api_url}/flow_runs/{run_id}/set_state", json=state
+            ).raise_for_status()
+        else:
+            assert quick("run", "cancel", run_id).returncode == 0
         found = until(quick, run_id, "cancelled", ended=True)
         done = [text for text in texts(plant_control) if text.startswith(name)]
         assert done == [f"{name} one", f"{name} back", f"{name} end"], found
         again = quick("run", "cancel", run_id)
         assert (again.returncode, "has ended" in again.stderr) == (2, True)
+
+
+async def test_a_run_that_has_not_begun_is_cancelled(quick: Cli, in_stack: Stack) -> None:
+    """The record does not know it yet, and Prefect does."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Scheduled
+
+    later: Any = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
+    async with get_client() as client:
+        template = await client.read_deployment_by_name("run-job/run-job")
+        job = {"name": "later", "steps": [{"id": "a", "kind": "wait", "duration": "1s"}]}
+        made = await client.create_flow_run_from_deployment(
+            template.id, state=later, parameters={"job": job}
+        )
+    done = await asyncio.to_thread(quick, "run", "cancel", str(made.id), "--json")
+    assert json.loads(done.stdout)["said"] == "it had not begun, and will not"
+    said = await asyncio.to_thread(quick, "run", "explain", str(made.id))
+    assert "It did not begin: in Prefect it is cancelled" in said.stdout
+
+
+def test_the_time_of_a_job_goes_on_after_a_question(quick: Cli, start: Start) -> None:
+    """Waiting for people does not count; what the run took before it asked does."""
+    run_id = start(
+        "name: long-and-asks\ntimeout: 4s\nsteps:\n"
+        "  - {id: before, kind: wait, duration: 2500ms}\n"
+        "  - {id: ask, kind: approval, needs: [before], text: Go on}\n"
+        "  - {id: after, kind: wait, needs: [ask], duration: 2500ms}\n"
+    )
+    until(quick, run_id, "suspended")
+    assert quick("approve", "grant", run_id).returncode == 0
+    found = until(quick, run_id, "failed", "completed", ended=True)
+    assert "the run was not done after 4s" in found["message"], found
+
+
+def test_an_approval_holds_for_its_values(
+    quick: Cli, tmp_path: Path, plant_control: PlantControl
+) -> None:
+    """Taken up with another value, a person is asked again; what was made is not made again."""
+    done = len(plant_control.log("shift-log.post"))
+    (tmp_path / "job.yaml").write_text(
+        "name: approved\nparams: {speed: {type: integer, default: 90}}\nsteps:\n"
+        "  - {id: ask, kind: approval, text: 'Run at {{ params.speed }}?'}\n"
+        + post("one", "approved one", ", needs: [ask]")
+        + "  - {id: check, kind: assert, needs: [one], "
+        "checks: [{left: '{{ params.speed }}', op: '<', right: 80}]}\n"
+    )
+    first = json.loads(quick("job", "run", "job.yaml", "--json").stdout)["run_id"]
+    until(quick, first, "suspended")
+    assert quick("approve", "grant", first).returncode == 0
+    until(quick, first, "failed", ended=True)
+    again = json.loads(quick("run", "resume", first, "--set", "speed=70", "--json").stdout)
+    until(quick, again["run_id"], "suspended")
+    shown = json.loads(quick("approve", "show", again["run_id"], "--json").stdout)
+    assert shown["text"].startswith("Run at 70?")
+    assert quick("approve", "grant", again["run_id"]).returncode == 0
+    until(quick, again["run_id"], "completed", ended=True)
+    assert texts(plant_control, done) == ["approved one"]
 
 
 def test_a_job_as_a_step(quick: Cli, tmp_path: Path) -> None:

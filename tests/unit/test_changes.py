@@ -44,17 +44,26 @@ def changed(name: str, action: str, source: str) -> JobChange:
 
 def test_which_jobs_have_lost_their_file(tmp_path: Path) -> None:
     """Also one that is called otherwise in its file now, or that was rolled back since."""
-    there, other = f"file {tmp_path / 'a.yaml'}", f"file {tmp_path.parent / 'b.yaml'}"
+    (tmp_path / "a.yaml").touch()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "c.yaml").touch()
+    there, gone = f"file {tmp_path / 'a.yaml'}", f"file {tmp_path / 'b.yaml'}"
+    below = f"file {tmp_path / 'sub' / 'c.yaml'}"
+    other = f"file {tmp_path.parent / 'gone.yaml'}"
     history = [
         changed("rolled", "rolled-back", "cli"),
-        changed("rolled", "created", there),
+        changed("rolled", "created", gone),
         changed("renamed", "created", there),
         changed("kept", "created", there),
+        changed("not-read", "created", below),
         changed("elsewhere", "created", other),
+        changed("made-again", "rolled-back", "cli"),
+        changed("made-again", "deleted", "pruned"),
+        changed("made-again", "created", gone),
         changed("by-hand", "rolled-back", "cli"),
     ]
-    gone = _from_files_gone(history, [tmp_path], {(there, "kept")})
-    assert gone == {"rolled", "renamed"}
+    found = _from_files_gone(history, [tmp_path], {(there, "kept")})
+    assert found == {"rolled", "renamed"}
 
 
 def test_services_may_write_each_table() -> None:

@@ -212,10 +212,11 @@ def _start_services(stack: Stack, say: Say, *, plant: bool, own_server: bool) ->
     _start(stack, "recorder", ["services.recorder"])
     wait_until(lambda: _ready(stack), stack.services, what="Prefect's start", limit_s=90)
     _start(stack, "reconciler", ["services.reconciler"])
+    _prepare(stack, say)
+    # Only now: each of its polls writes to Prefect's database, and SQLite lets one write at a time.
     say("worker: starting on work pool smartops")
     worker = ["prefect", "worker", "start", "--pool", "smartops", "--type", "smartops"]
     _start(stack, "worker", [*worker, "--name", f"{socket.gethostname()}-{os.getpid()}"])
-    _prepare(stack, say)
     stack.save()
 
 

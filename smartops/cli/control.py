@@ -26,7 +26,7 @@ Comment = Annotated[str, typer.Option("--comment", "-m", help="Why; it stands on
 
 def cancel(run: RunId, as_json: AsJson = False) -> None:
     """Cancel a run: what is under way ends, what can be undone is, and the end is in order."""
-    run_id = _run_id(run)
+    run_id = _open_run(run)
     use_prefect()
     from services import run_control  # noqa: PLC0415 - Prefect reads its settings on import
 
@@ -34,19 +34,22 @@ def cancel(run: RunId, as_json: AsJson = False) -> None:
     _tell(f"run {run_id}: {done}", as_json, run_id=str(run_id), said=done)
 
 
-def _run_id(text: str) -> UUID:
-    """Return a run's id from the first part of it, or from the whole where it has not begun."""
+def _open_run(text: str) -> UUID:
+    """Return an open run's id from the first part of it; from the whole where it has not begun."""
     from reports.runs import get_run  # noqa: PLC0415 - slow to import
 
     with audit_store() as store:
         try:
-            return get_run(store, text).run.run_id
+            run = get_run(store, text).run
         except BadInput:
             try:
                 return UUID(text)
             except ValueError:
                 pass
             raise
+    if run.ended_at is not None:
+        raise BadInput(f"run {run.run_id} has ended: it is {run.state}")
+    return run.run_id
 
 
 def _tell(text: str, as_json: bool, **facts: str) -> None:

@@ -76,14 +76,17 @@ class Walk:
     async def _go(self, steps: Iterable[StepBase]) -> None:
         waiting = {step.id: step for step in steps if step.id not in self._outcomes}
         running: dict[asyncio.Task[StepOutcome], str] = {}
+        maybe = list(waiting)
         try:
             while True:
-                self._start_the_ready(waiting, running)
+                self._start_the_ready(maybe, waiting, running)
                 if not running:
                     return  # all are made, or wait for a person's answer
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                ended = [running[task] for task in done]
                 for task in done:
                     self._note(running.pop(task), task.result())
+                maybe = self._behind(ended, waiting)
         finally:
             for task in running:
                 task.cancel()
@@ -91,23 +94,32 @@ class Walk:
             for task, step_id in running.items():
                 self._note(step_id, _outcome_of(task))
 
+    def _behind(self, ended: Iterable[str], waiting: Mapping[str, StepBase]) -> list[str]:
+        """Return the waiting steps that need one of those that have ended, as in the file."""
+        found = {name for step_id in ended for name in self._plan.behind[step_id]}
+        return [name for name in waiting if name in found] if found else []
+
     def _start_the_ready(
-        self, waiting: dict[str, StepBase], running: dict[asyncio.Task[StepOutcome], str]
+        self,
+        maybe: list[str],
+        waiting: dict[str, StepBase],
+        running: dict[asyncio.Task[StepOutcome], str],
     ) -> None:
-        looked = True
-        while looked:
-            looked = False
-            for step_id, step in list(waiting.items()):
+        while maybe:
+            skipped_now: list[str] = []
+            for step_id in maybe:
+                step = waiting[step_id]
                 if not self._is_ready(step, waiting):
                     continue
                 del waiting[step_id]
                 if skipped := self._skipped(step):
                     self.skipped[step_id] = skipped.reason
                     self._note(step_id, skipped)
-                    looked = True  # what needs this one may be skipped now too
+                    skipped_now.append(step_id)  # what needs this one may be skipped now too
                 else:
                     task = asyncio.create_task(_call(self._start, step), name=step_id)
                     running[task] = step_id
+            maybe = self._behind(skipped_now, waiting)
 
     def _is_ready(self, step: StepBase, waiting: Mapping[str, StepBase]) -> bool:
         for name in self._plan.needs[step.id]:

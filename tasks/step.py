@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import typing
@@ -118,18 +119,32 @@ def build_task(
             await _wait_as_asked(error, options.retry, run.run_count)
         return again
 
-    named = {"task_run_name": options.name} if options.name else {}
+    # A copy: Prefect reads the source of a function for each task that it makes of one.
+    task: Any = copy.copy(_template(definition))
+    task.fn = body
+    task.name = options.name or definition.function.__name__
+    task.task_run_name = options.name
+    task.retries = options.retry.attempts - 1
+    task.retry_delay_seconds = options.retry.delays_s() or None
+    task.retry_jitter_factor = options.retry.jitter or None
+    task.retry_condition_fn = may_retry
+    return task
+
+
+@functools.cache
+def _template(definition: StepDefinition[..., Any]) -> Task[..., Any]:
+    """Return a task with all that is the same for each use of a step."""
+
+    @functools.wraps(definition.function)
+    async def body(*args: Any, **kwargs: Any) -> Any:
+        return await definition.function(*args, **kwargs)
+
     return Task(
         body,
-        name=options.name or definition.function.__name__,
+        name=definition.function.__name__,
         description=inspect.getdoc(definition.function),
         cache_policy=NO_CACHE,  # a cached effect would be an effect that silently did not happen
         persist_result=False,
-        retries=options.retry.attempts - 1,
-        retry_delay_seconds=options.retry.delays_s() or None,
-        retry_jitter_factor=options.retry.jitter or None,
-        retry_condition_fn=may_retry,
-        **named,  # type: ignore[arg-type]
     )
 
 
@@ -217,15 +232,19 @@ async def _arguments(
     """Return the arguments by name, with saved connections loaded."""
     if options.prepare is not None:
         kwargs = {**kwargs, **options.prepare()}
-    signature = inspect.signature(definition.function)
+    signature, hints = _signature(definition.function)
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
-    hints = typing.get_type_hints(definition.function)
     for name, value in bound.arguments.items():
         hint = hints.get(name)
         if isinstance(value, str) and inspect.isclass(hint) and issubclass(hint, Connection):
             bound.arguments[name] = await load_connection(hint, value)
     return dict(bound.arguments)
+
+
+@functools.cache
+def _signature(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
+    return inspect.signature(function), typing.get_type_hints(function)
 
 
 def _open_record(

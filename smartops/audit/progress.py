@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import weakref
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -43,18 +44,18 @@ class Progress:
 
     def __init__(self, run_id: UUID) -> None:
         self._path = _path(run_id)
+        self._file: int | None = None
 
     def keep(self, kept: Kept) -> None:
         """Add to the file. Lost with the machine's power at worst: then the record has to do."""
         # A blank line first: what is added after a torn line must not join it.
         line = "\n" + json.dumps({**asdict(kept), "at": time.time()}, default=str) + "\n"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        file = os.open(self._path, flags, 0o600)
-        try:
-            os.write(file, line.encode("utf-8", "backslashreplace"))
-        finally:
-            os.close(file)
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._file = os.open(self._path, flags, 0o600)
+            weakref.finalize(self, os.close, self._file)
+        os.write(self._file, line.encode("utf-8", "backslashreplace"))
 
     def forget(self) -> None:
         """Delete the file: the run has succeeded."""

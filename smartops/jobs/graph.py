@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -49,9 +50,23 @@ class Plan:
     Steps that are always made come after all others.
     """
 
+    @cached_property
+    def steps(self) -> dict[str, StepBase]:
+        """The steps by their ids."""
+        return {step.id: step for step in self.job.steps}
+
+    @cached_property
+    def behind(self) -> dict[str, frozenset[str]]:
+        """Step id -> the ids of the steps that directly need it."""
+        found: dict[str, set[str]] = {step_id: set() for step_id in self.needs}
+        for step_id, needs in self.needs.items():
+            for name in needs:
+                found[name].add(step_id)
+        return {step_id: frozenset(others) for step_id, others in found.items()}
+
     def step(self, step_id: str) -> StepBase:
         """Return the step of that id."""
-        return next(step for step in self.job.steps if step.id == step_id)
+        return self.steps[step_id]
 
 
 class JobProblems(JobFileError):

@@ -128,7 +128,8 @@ def build_task(
     task.retry_delay_seconds = options.retry.delays_s() or None
     task.retry_jitter_factor = options.retry.jitter or None
     task.retry_condition_fn = may_retry
-    return task
+    made: Task[P, Coroutine[Any, Any, R]] = task
+    return made
 
 
 @functools.cache

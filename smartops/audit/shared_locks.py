@@ -175,6 +175,11 @@ class _Holding:
                 self._keep()
         except SmartOpsError as error:
             self._tell(self.granted.set_exception, error)
+        except Exception as error:
+            if not self._stop.is_set():  # a wait that is cut off ends in many ways
+                logger.exception("the lock of %s cannot be asked for", self.resource)
+            self._tell(self.granted.set_exception, LockTimeout(f"{self.resource}: {error}"))
+            self.lost = not self._stop.is_set()
         finally:
             self._close()
             engine.dispose()

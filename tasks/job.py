@@ -103,10 +103,14 @@ async def _surely_start(
         try:
             return await _start(client, job, params, depth)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            problem: httpx.TransportError = error  # nothing was sent
+            problem: Exception = error  # nothing was sent
         except httpx.TransportError as error:
             problem, lost = error, type(error).__name__
-        await asyncio.sleep(_LONGEST_POLL_S)
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            problem, lost = error, f"status {error.response.status_code}"
+        await asyncio.sleep(_SHORTEST_POLL_S)
     if not lost:
         record.touched = False
         raise problem

@@ -367,7 +367,7 @@ def test_a_child_is_cancelled_at_the_time_limit(quick: Cli, tmp_path: Path) -> N
         "effect: idempotent}]\n"
     )
     found = json.loads(quick("job", "run", "job.yaml", "--wait", "--json").stdout)
-    assert (found["state"], found["steps"][0]["error_class"]) == ("failed", "StepTimeout")
+    assert (found["state"], found["steps"][0]["error_class"]) == ("failed", "StepTimeout"), found
     assert until(quick, found["children"][0], "cancelled", ended=True)
     assert quick("job", "delete", "slow-child").returncode == 0
 

@@ -64,6 +64,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.hookimpl(tryfirst=True)  # the groups have to be there when xdist looks for them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares a system: all acceptance tests, and the tests of a file."""
+    for item in items:
+        file = item.path.relative_to(ROOT)
+        together = "acceptance" if "acceptance" in file.parts else str(file)
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _tidy() -> Iterator[None]:
     """Remove the session's folder, and prove that no test left a process behind."""

@@ -100,7 +100,7 @@ def test_a_sick_plant_fails_the_job_and_nothing_is_half_written(
         assert len(plant_control.log(what)) == count
 
 
-def test_a_failed_run_shows_no_traceback(cli: Cli, tmp_path: Path) -> None:
+def test_a_failed_run_shows_no_traceback(cli: Cli, quick: Cli, tmp_path: Path) -> None:
     """Its reason is in the table; the traceback is in the log, for who asks for it."""
     (tmp_path / "job.yaml").write_text(
         "name: fails\nsteps: [{id: s, kind: assert, checks: [{left: 1, right: 2}]}]"
@@ -108,9 +108,9 @@ def test_a_failed_run_shows_no_traceback(cli: Cli, tmp_path: Path) -> None:
     done = cli("job", "run", "job.yaml", "--wait")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr + done.stdout
-    (run,) = json.loads(cli("run", "list", "--json", "--job", "fails").stdout)
-    assert "Traceback" not in cli("run", "logs", run["run_id"]).stdout
-    whole = json.loads(cli("run", "logs", run["run_id"], "--json").stdout)
+    (run,) = json.loads(quick("run", "list", "--json", "--job", "fails").stdout)
+    assert "Traceback" not in quick("run", "logs", run["run_id"]).stdout
+    whole = json.loads(quick("run", "logs", run["run_id"], "--json").stdout)
     assert any("Traceback" in line["text"] for line in whole)
 
 
@@ -137,11 +137,11 @@ def test_a_failed_run_shows_no_traceback(cli: Cli, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    cli: Cli, tmp_path: Path, arguments: list[str], code: int, said: str
+    quick: Cli, tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     """Nothing is started, nothing is printed on stdout."""
     (tmp_path / "bad.yaml").write_text("name: bad\nsteps: [{id: s, kind: wait}]\n")
-    done = cli(*arguments)
+    done = quick(*arguments)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -27,10 +27,11 @@ os.environ["DO_NOT_TRACK"] = "1"
 
 import psutil  # noqa: E402
 import pytest  # noqa: E402
+import sqlalchemy as sa  # noqa: E402
 
 from scripts import mariadb  # noqa: E402
 from services.stack import Stack  # noqa: E402
-from smartops.audit import schema  # noqa: E402
+from smartops.audit import lock_tables, models, schema  # noqa: E402
 from smartops.audit.store import Store  # noqa: E402
 from smartops.drivers.browser import find_executable  # noqa: E402
 from smartops.plant import Plant  # noqa: E402
@@ -131,8 +132,6 @@ def mysql_server() -> Iterator[str]:
 @pytest.fixture
 def mysql_url(mysql_server: str) -> Iterator[str]:
     """The URL of an empty database of the test's own on a real server."""
-    import sqlalchemy as sa
-
     name = f"smartops_{os.getpid()}_{time.monotonic_ns()}"
     engine = sa.create_engine(f"{mysql_server}/", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
@@ -153,6 +152,14 @@ def empty_store(request: pytest.FixtureRequest, home: Path) -> Iterator[Store]:
     store = Store(url)
     yield store
     store.close()
+
+
+def all_tables() -> sa.MetaData:
+    """Return the tables of the record and those of the locks."""
+    both = sa.MetaData(naming_convention=models.NAMING)
+    for table in (*models.metadata.sorted_tables, *lock_tables.metadata.sorted_tables):
+        table.to_metadata(both)
+    return both
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from uuid6 import uuid7
 from reports.runs import Wanted, get_run, list_runs
 from services.recorder import Recorder
 from smartops import audited, errors, redact
-from smartops.audit import lock_tables, models, open_runs, recording, schema, shipping
+from smartops.audit import models, open_runs, recording, schema, shipping
 from smartops.audit.events import Event
 from smartops.audit.journal import Journal, get_journal
 from smartops.audit.journal_reader import JournalReader, journal_files
@@ -34,7 +34,7 @@ from smartops.audit.store import Store
 from smartops.drivers.readings import Command, CommandResult, Reading
 from smartops.settings import get_settings
 from smartops.vocabulary import Effect
-from tests.conftest import free_port, wait_for
+from tests.conftest import all_tables, free_port, wait_for
 
 WRITER = """
 import sys
@@ -119,14 +119,6 @@ def test_a_forked_child_writes_its_own_file(home: Path) -> None:
 
 
 # --- the schema -------------------------------------------------------------------------------
-
-
-def all_tables() -> sa.MetaData:
-    """Return the tables of the record and those of the locks."""
-    both = sa.MetaData(naming_convention=models.NAMING)
-    for table in (*models.metadata.sorted_tables, *lock_tables.metadata.sorted_tables):
-        table.to_metadata(both)
-    return both
 
 
 def test_migrations_give_the_models(store: Store) -> None:

@@ -69,6 +69,11 @@ async def run_child(job: str, params: Mapping[str, Any] | None = None) -> dict[s
         raise PrefectUnavailable(
             f"Prefect's API does not answer ({type(error).__name__})"
         ) from error
+    except PrefectHTTPStatusError as error:
+        status, said = error.response.status_code, error.response.text[:300]
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise PrefectUnavailable(f"Prefect's API answers {status}: {said}") from error
+        raise BadInput(f"Prefect refuses the run of {job}: {status} {said}") from error
     if not state.is_completed():
         word = (state.name or state.type.value).lower()
         raise ChildRunFailed(

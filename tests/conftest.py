@@ -65,13 +65,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.hookimpl(tryfirst=True)  # the groups have to be there when xdist looks for them
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep together what shares a system: all acceptance tests, and the tests of a file."""
-    for item in items:
-        file = item.path.relative_to(ROOT)
-        together = "acceptance" if "acceptance" in file.parts else str(file)
-        item.add_marker(pytest.mark.xdist_group(together))
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class BySystem(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = nodeid.split("::", maxsplit=1)[0]
+            return "acceptance" if file.startswith("tests/acceptance/") else file
+
+    return BySystem(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -364,10 +364,11 @@ def test_a_child_is_cancelled_at_the_time_limit(quick: Cli, tmp_path: Path) -> N
     assert quick("job", "apply", "child.yaml").returncode == 0
     (tmp_path / "job.yaml").write_text(
         "name: short-parent\nsteps: [{id: a, kind: job, job: slow-child, timeout: 8s, "
-        "effect: idempotent}]\n"
+        "effect: idempotent, retry: {attempts: 3, delay: 1s, on: [PrefectUnavailable]}}]\n"
     )
     found = json.loads(quick("job", "run", "job.yaml", "--wait", "--json").stdout)
-    assert (found["state"], found["steps"][0]["error_class"]) == ("failed", "StepTimeout"), found
+    step = found["steps"][0]
+    assert (found["state"], step["error_class"]) == ("failed", "StepTimeout"), step["error"]
     assert until(quick, found["children"][0], "cancelled", ended=True)
     assert quick("job", "delete", "slow-child").returncode == 0
 

@@ -95,12 +95,12 @@ async def test_a_wrong_password_is_told_at_once(plant: Plant, tmp_path: Path) ->
 
 async def test_an_element_that_does_not_come(plant: Plant, tmp_path: Path) -> None:
     """Transient; the error names the action, the element and the page, in one line."""
-    quick = profile(plant, timeout=timedelta(seconds=0.3))
+    quick = profile(plant, timeout=timedelta(seconds=4))
     actions = [LOGIN[0], {"do": "click", "target": {"text": "Start the line"}}]
     with pytest.raises(errors.PageNotReady) as error:
         await perform(quick, actions, tmp_path)
     assert str(error.value) == (
-        "hmi: action 2 (click text='Start the line'): not there after 0.3 s on /login"
+        "hmi: action 2 (click text='Start the line'): not there after 4 s on /login"
     )
 
 

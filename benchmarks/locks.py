@@ -53,7 +53,7 @@ def run(home: str) -> dict[str, Any]:
     """Return for each way: seconds from a release to the next start, and from a death to it."""
     found: dict[str, Any] = {}
     machine = {**os.environ, "SMARTOPS_HOME": home}
-    found["machine"] = _measure(OURS, machine)
+    found["tickets"] = _measure(OURS, machine)
     with (
         tempfile.TemporaryDirectory(prefix="smartops-bench-db-") as folder,
         mariadb.running(Path(folder)) as server,
@@ -66,7 +66,7 @@ def run(home: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "prefect", *limit]
         subprocess.run(command, env=stack.environment, check=True, capture_output=True)
         found["prefect"] = _measure(PREFECT, stack.environment)
-    ours = found["machine"]["handover_p95"]
+    ours = found["tickets"]["handover_p95"]
     return {**found, "ratio_handover_p95": found["prefect"]["handover_p95"] / ours, "n": TURNS}
 
 

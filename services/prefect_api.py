@@ -134,9 +134,7 @@ class PrefectApi:
 
     async def end_in_order(self, run_id: UUID, person: str) -> None:
         """Give a run that was cancelled while it waited a process, to take back what it made."""
-        await self._client.update_flow_run_labels(run_id, {CANCELLED_BY: person})
-        state: State[Any] = Scheduled(message=f"cancelled by {person}: it ends in order")
-        await self._client.set_flow_run_state(run_id, state, force=True)
+        await end_in_order(self._client, run_id, person, f"cancelled by {person}: it ends in order")
 
     async def go_on(self, run_id: UUID, message: str) -> None:
         """Let a run that waits for a person go on without an answer."""
@@ -198,6 +196,13 @@ async def prefect() -> AsyncIterator[PrefectClient]:
             f"Prefect's API does not answer ({type(error).__name__})",
             hint="Check PREFECT_API_URL, or start everything with `smartops up --detach`.",
         ) from error
+
+
+async def end_in_order(client: PrefectClient, run_id: UUID, person: str, message: str) -> None:
+    """Give a run without a process one, in which it takes back what it has made, and ends."""
+    await client.update_flow_run_labels(run_id, {CANCELLED_BY: person})
+    state: State[Any] = Scheduled(message=message)
+    await client.set_flow_run_state(run_id, state, force=True)
 
 
 async def deployment_or_none(client: PrefectClient, name: str) -> DeploymentResponse | None:

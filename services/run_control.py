@@ -10,12 +10,12 @@ from uuid import UUID
 
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled, Cancelling, Scheduled
+from prefect.states import Cancelled, Cancelling
 
 from flows import asking
 from flows.taking_up import Resume, load_earlier
 from reports.runs import RunDetail
-from services.prefect_api import TEMPLATE, deployment_named, prefect
+from services.prefect_api import TEMPLATE, deployment_named, end_in_order, prefect
 from smartops.audit.events import Event
 from smartops.audit.history import decision_asked, doubtful_steps, is_whole, list_resumes
 from smartops.audit.journal import get_journal
@@ -149,12 +149,12 @@ async def stop(client: PrefectClient, run_id: UUID, person: str, message: str) -
     state = run.state
     if state is None or state.is_final() or state.is_cancelling():
         return None
-    await client.update_flow_run_labels(run_id, {CANCELLED_BY: person})
     waits = state.is_paused() and state.state_details.pause_reschedule
     answered = state.is_scheduled() and bool(run.empirical_policy.pause_keys)
     if waits or answered:
-        await client.set_flow_run_state(run_id, Scheduled(message=message), force=True)
+        await end_in_order(client, run_id, person, message)
         return "it waited for a person; it takes back what can be undone, and ends"
+    await client.update_flow_run_labels(run_id, {CANCELLED_BY: person})
     if state.is_scheduled() and run.run_count == 0:
         await client.set_flow_run_state(run_id, Cancelled(message=message), force=True)
         return "it had not begun, and will not"

@@ -101,18 +101,20 @@ def _is_own_process() -> bool:
 
 def _begin() -> None:
     global _thread  # noqa: PLW0603 - one for the process
-    if _thread is None or not _thread.is_alive():
+    if _thread is None:
         _thread = threading.Thread(target=_watch, name="watchdog", daemon=True)
         _thread.start()
 
 
 def _watch() -> None:
+    global _thread  # noqa: PLW0603 - see above
     while True:
         time.sleep(_LOOK_S)
         now = time.monotonic()
         with _guard:
             late = [one for one in _watched.values() if now > one.ends_at]
             if not _watched:
+                _thread = None  # within the guard: whoever comes next must not count on this one
                 return
             _arm()
         for one in late:

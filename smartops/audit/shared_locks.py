@@ -42,7 +42,11 @@ _PATIENCE_S = 20
 _ANSWER_S = 2
 _AGAIN_S = 0.2
 _LONG_S = 3000  # below the connection's read timeout; then it queues up again
-_ALIVE = sa.text("SELECT id FROM information_schema.processlist")
+_ALIVE = (
+    sa.text("SELECT id FROM information_schema.processlist")
+    .columns(sa.column("id"))
+    .scalar_subquery()
+)
 logger = logging.getLogger(__name__)
 
 
@@ -112,6 +116,7 @@ class _Holding:
             )
         digest = hashlib.sha256(f"{self._url.database} {resource}".encode()).hexdigest()
         self._name = f"smartops.{digest[:40]}"
+        self._own_row = lock_turn.c.resource == resource
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name=f"lock {resource}", daemon=True)
         self._stop = threading.Event()
@@ -213,7 +218,7 @@ class _Holding:
         self._do(
             sa.delete(lock_place).where(
                 lock_place.c.resource == self.resource,
-                sa.column("connection").not_in(_ALIVE.columns(sa.column("id")).scalar_subquery()),
+                lock_place.c.connection.not_in(_ALIVE),
             )
         )
         self._do(
@@ -247,15 +252,14 @@ class _Holding:
             return False
         self._turn = turn + 1
         values = {"turn": self._turn, "free": False}
-        where = lock_turn.c.resource == self.resource
-        if not self._do(sa.update(lock_turn).where(where).values(values)).rowcount:
+        if not self._do(sa.update(lock_turn).where(self._own_row).values(values)).rowcount:
             self._do(sa.insert(lock_turn).values(resource=self.resource, **values))
         self._note_held()
         return True
 
     def _last_turn(self) -> tuple[int, bool]:
         query = sa.select(lock_turn.c.turn, lock_turn.c.free)
-        row = self._do(query.where(lock_turn.c.resource == self.resource)).one_or_none()
+        row = self._do(query.where(self._own_row)).one_or_none()
         return (0, True) if row is None else (int(row.turn), bool(row.free))
 
     def _waited_for(self, turn: int) -> bool:
@@ -264,8 +268,7 @@ class _Holding:
         return time.monotonic() - self._seen[1] >= _RETURN_S
 
     def _note_held(self) -> None:
-        me = lock_place.c.connection == sa.func.connection_id()
-        self._do(sa.update(lock_place).where(me).values(held=True))
+        self._do(sa.update(lock_place).where(_mine()).values(held=True))
         self._do(sa.text(f"SET SESSION wait_timeout = {_SILENCE_S}"))
         self._answer_soon()
         self._spoke = time.monotonic()
@@ -287,10 +290,10 @@ class _Holding:
                 if not self._take_back():
                     return
         with contextlib.suppress(DBAPIError):
-            mine = (lock_turn.c.resource == self.resource) & (lock_turn.c.turn == self._turn)
+            mine = self._own_row & (lock_turn.c.turn == self._turn)
             self._do(sa.update(lock_turn).where(mine).values(free=True))
             if WITHIN in self.resource:  # nobody asks for it again
-                self._do(sa.delete(lock_turn).where(lock_turn.c.resource == self.resource))
+                self._do(sa.delete(lock_turn).where(self._own_row))
             self._do(sa.delete(lock_place).where(_mine()))
             self._do(sa.select(sa.func.release_lock(self._name)))
 
@@ -307,8 +310,7 @@ class _Holding:
                     if self._last_turn() != (self._turn, False):
                         break
                     self._turn += 1
-                    where = lock_turn.c.resource == self.resource
-                    self._do(sa.update(lock_turn).where(where).values(turn=self._turn))
+                    self._do(sa.update(lock_turn).where(self._own_row).values(turn=self._turn))
                     self._note_held()
                     return True
             except DBAPIError:
@@ -336,9 +338,7 @@ def queues(store: Store) -> Iterator[list[Ticket]]:
 
     Raises StoreUnavailable.
     """
-    query = sa.select(lock_place).where(
-        sa.column("connection").in_(_ALIVE.columns(sa.column("id")).scalar_subquery())
-    )
+    query = sa.select(lock_place).where(lock_place.c.connection.in_(_ALIVE))
     ordered = query.order_by(lock_place.c.resource, lock_place.c.held.desc(), lock_place.c.id)
     with store.reading() as connection:
         rows = connection.execute(ordered).all()

@@ -143,6 +143,13 @@ class _Names:
                 found.add(name)
         return frozenset(found), problems
 
+    def look_at_undo(
+        self, path: Path, step: StepBase, undo: StepBase
+    ) -> tuple[frozenset[str], list[Problem]]:
+        """Return the steps that a step's undoing names, and what is wrong with its expressions."""
+        fields = {*undo.own_fields(), "locks"}
+        return self.look(path, undo.model_dump(include=fields), item=step.foreach is not None)
+
     def problems(self, path: Path, value: Any, *, item: bool, steps: bool = True) -> list[Problem]:
         """Return what is wrong with a value's expressions."""
         return self.look(path, value, item=item, steps=steps)[1]
@@ -198,8 +205,7 @@ def _undo(names: _Names, index: int, step: StepBase) -> Iterable[Problem]:
     given = undo.changed() & NOT_FOR_UNDO
     for field in sorted(given):
         yield Problem((*path, field), "has no meaning for what undoes a step")
-    fields = {*undo.own_fields(), "locks"}
-    yield from names.problems(path, undo.model_dump(include=fields), item=step.foreach is not None)
+    yield from names.look_at_undo(path, step, undo)[1]
 
 
 def _unmade_in_undo(
@@ -213,9 +219,8 @@ def _unmade_in_undo(
         made, wave = {step.id}, {step.id}
         while wave := {name for one in wave for name in needs[one]} - made:
             made |= wave
-        fields = {*undo.own_fields(), "locks"}
         path: Path = ("steps", index, "undo")
-        used, _ = names.look(path, undo.model_dump(include=fields), item=step.foreach is not None)
+        used, _ = names.look_at_undo(path, step, undo)
         for name in sorted(used - made):
             text = f"uses the output of {name!r}, which need not be there: let the step need it"
             yield Problem(path, text)

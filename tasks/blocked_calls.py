@@ -47,10 +47,12 @@ class _Watched:
 
     def is_silent(self, now: float) -> bool:
         """Ask the loop for a sign of life; return whether it has given none for too long."""
-        if self.asked_at is None:
+        asked_at = self.asked_at  # the loop may answer at any moment, and change it
+        if asked_at is None:
             self.asked_at = now
             self.loop.call_soon_threadsafe(self._answer)
-        return now - self.asked_at > GRACE_S
+            return False
+        return now - asked_at > GRACE_S
 
     def _answer(self) -> None:
         self.asked_at = None

@@ -133,7 +133,7 @@ class RunDetail:
     approvals: tuple[ApprovalEntry, ...]
     decisions: tuple[DecisionEntry, ...]
     children: tuple[UUID, ...]
-    """The runs that steps of this one started."""
+    """The runs that steps of this one started, also those that have not begun yet."""
     events: int
     """How many events of it are on record."""
 
@@ -268,15 +268,21 @@ def get_run(store: Store, run_id: str) -> RunDetail:
             done,
             tuple(_entries(connection, models.approval, ApprovalEntry, run.run_id)),
             tuple(_entries(connection, models.decision, DecisionEntry, run.run_id)),
-            tuple(
-                connection.execute(
-                    sa.select(models.job_run.c.id)
-                    .where(models.job_run.c.parent == run.run_id)
-                    .order_by(models.job_run.c.started_at)
-                ).scalars()
-            ),
+            _children(connection, run.run_id),
             events,
         )
+
+
+def _children(connection: sa.Connection, run_id: UUID) -> tuple[UUID, ...]:
+    """Return the runs that a run says it started, and those that say so themselves, in order.
+
+    A plain flow's steps do not say it; and a child that has not begun has nothing on record.
+    """
+    run, child = models.job_run, models.child_run
+    told = sa.select(child.c.child).where(child.c.run_id == run_id).order_by(child.c.at, child.c.id)
+    begun = sa.select(run.c.id).where(run.c.parent == run_id).order_by(run.c.started_at)
+    found = [*connection.execute(told).scalars(), *connection.execute(begun).scalars()]
+    return tuple(dict.fromkeys(found))
 
 
 def _entries(

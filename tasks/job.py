@@ -38,7 +38,7 @@ _ended: Counter[UUID] = Counter()
 """How many children of a step have ended, by its task run: the next attempt starts another one."""
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.2, 2.0
 _TIME_TO_CANCEL_S = 20.0
-_TRIES = 4
+_TRIES = 5
 
 
 @step(effect=Effect.UNSAFE, kind="job")
@@ -57,6 +57,7 @@ async def run_child(job: str, params: Mapping[str, Any] | None = None) -> dict[s
         async with get_client() as client:
             record.touched = True
             child = await _surely_start(client, job, dict(params or {}), depth)
+            record.child(child.id, job)
             try:
                 state = await _end_of(client, child.id)
             except asyncio.CancelledError:
@@ -101,21 +102,28 @@ async def _surely_start(
 ) -> FlowRun:
     """Start the child's run; ask again where the answer was lost, which starts no second one.
 
+    A busy Prefect may not know this step's task run yet, and refuses what is linked to it: in the
+    end the child starts without that link; its labels name its parent all the same.
     Raises PrefectUnavailable where none was started, UnknownOutcome where nobody can tell.
     """
     record, lost = current_record(), ""
-    for _ in range(_TRIES):
+    for tried in range(1, _TRIES + 1):
+        last = tried == _TRIES
         try:
-            return await _start(client, job, params, depth)
+            return await _start(client, job, params, depth, linked=not last)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             problem: Exception = error  # nothing was sent
         except httpx.TransportError as error:
             problem, lost = error, type(error).__name__
         except PrefectHTTPStatusError as error:
-            if error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise
-            problem, lost = error, f"status {error.response.status_code}"
-        await asyncio.sleep(_SHORTEST_POLL_S)
+            status = error.response.status_code
+            if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                if status != HTTPStatus.CONFLICT or last:
+                    raise
+                problem = error
+            else:
+                problem, lost = error, f"status {status}"
+        await asyncio.sleep(_SHORTEST_POLL_S * tried)
     if not lost:
         record.touched = False
         raise problem
@@ -125,7 +133,9 @@ async def _surely_start(
     ) from problem
 
 
-async def _start(client: PrefectClient, job: str, params: dict[str, Any], depth: int) -> FlowRun:
+async def _start(
+    client: PrefectClient, job: str, params: dict[str, Any], depth: int, *, linked: bool
+) -> FlowRun:
     """Start the child's run: one for each attempt of this step, however often it is asked for."""
     try:
         deployment = await client.read_deployment_by_name(f"{FLOW}/{job}")
@@ -148,7 +158,7 @@ async def _start(client: PrefectClient, job: str, params: dict[str, Any], depth:
             "params": {**(deployment.parameters.get("params") or {}), **params},
             "rehearse": rehearsing.get(),
         },
-        parent_task_run_id=context.task_run.id,
+        parent_task_run_id=context.task_run.id if linked else None,
         idempotency_key=f"{context.task_run.id}-{_ended[context.task_run.id]}",
         labels=labels,
     )

@@ -26,6 +26,7 @@ EventType = Literal[
     "readings",
     "log",
     "artifact",
+    "child.started",
     "approval",
     "job.changed",
     "decision",

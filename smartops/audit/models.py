@@ -309,6 +309,17 @@ approval = _table(
     Index(None, "person", "at"),
 )
 
+child_run = _table(
+    "child_run",
+    _key("id", Id),
+    _required("run_id", Id),
+    _required("step_run_id", Id),
+    _required("child", Id),
+    _required("job", String(255)),
+    _required("at", UtcTime),
+    Index(None, "run_id", "at"),
+)
+
 decision = _table(
     "decision",
     _key("id", Id),

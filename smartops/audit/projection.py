@@ -358,6 +358,7 @@ _SHOW: dict[str, Callable[[Projection, Record, Body], None]] = {
     "process.exited": Projection.process_exited,
     "slot": Projection.slot,
     "artifact": _as_row(models.artifact),
+    "child.started": _as_row(models.child_run),
     "approval": _as_row(models.approval),
     "job.changed": _as_row(models.job_change),
     "decision": _as_row(models.decision),

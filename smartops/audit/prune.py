@@ -38,6 +38,7 @@ _BY_TIME = (
     (models.artifact, "stored_at"),
     (models.approval, "at"),
     (models.decision, "at"),
+    (models.child_run, "at"),
     (models.alert, "raised_at"),
     (models.run_process, "claimed_at"),
 )

@@ -316,6 +316,11 @@ class StepRecord:
                 place=str(path),
             )
 
+    def child(self, run_id: UUID, job: str) -> None:
+        """Put on record that this attempt has started a run of a job. It never raises."""
+        with _only_logged():
+            self._append("child.started", child=str(run_id), job=job)
+
     def intend(self, command: Command) -> str:
         """Record a device command before it is sent; return its id. Raises JournalUnavailable."""
         command_id = str(uuid7())

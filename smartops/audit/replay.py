@@ -40,6 +40,7 @@ _TABLES: tuple[tuple[Table, str], ...] = (
     (models.artifact, "run_id"),
     (models.approval, "run_id"),
     (models.decision, "run_id"),
+    (models.child_run, "run_id"),
     (models.hold, "run_id"),
 )
 

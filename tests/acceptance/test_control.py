@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -351,9 +351,48 @@ def test_a_job_as_a_step(quick: Cli, tmp_path: Path) -> None:
     assert found["state"] == "completed", found["message"]
     assert [item["outputs"] for item in found["output"]["found"]] == [{"twice": 2}, {"twice": 4}]
     assert len(found["children"]) == 3
-    assert show(quick, found["children"][0])["parent"] == found["run_id"]
+    assert until(quick, found["children"][0], "completed", "failed")["parent"] == found["run_id"]
     errors = {step["id"]: step["error_class"] for step in found["steps"]}
     assert (errors["bad"], errors["none"]) == ("ChildRunFailed", "BadInput")
+
+
+async def test_a_child_starts_before_prefect_knows_its_step(in_stack: Stack) -> None:
+    """A busy server learns of task runs late, and refuses runs that are linked to them."""
+    from prefect import flow, task
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.context import TaskRunContext
+
+    from smartops.audit import recording
+    from smartops.vocabulary import Effect
+    from tasks.job import _surely_start
+
+    @task
+    async def starts() -> FlowRun:
+        context = TaskRunContext.get()
+        info = recording.current_run()
+        assert context is not None
+        assert info is not None
+        unknown = context.task_run.model_copy(update={"id": uuid4()})
+        record = recording.StepRecord(
+            info, step="a", kind="job", effect=Effect.READ, attempt=1, inputs={}
+        )
+        recording.current_step.set(record)
+        TaskRunContext.__var__.set(context.model_copy(update={"task_run": unknown}))
+        try:
+            async with get_client() as client:
+                return await _surely_start(client, "line-check", {}, 1)
+        finally:
+            TaskRunContext.__var__.set(context)
+
+    @flow
+    async def parent() -> FlowRun:
+        return await starts()
+
+    child = await parent()
+    assert child.parent_task_run_id is None
+    async with get_client() as client:
+        await client.delete_flow_run(child.id)
 
 
 def test_a_child_is_cancelled_at_the_time_limit(quick: Cli, tmp_path: Path) -> None:

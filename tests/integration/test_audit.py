@@ -61,7 +61,7 @@ def ship(store: Store) -> int:
 
 
 def a_run(**fields: Any) -> RunInfo:
-    return RunInfo(id=uuid7(), job="j", flow="f", **fields)
+    return RunInfo(**{"id": uuid7(), "job": "j", "flow": "f", **fields})
 
 
 # --- the journal ------------------------------------------------------------------------------
@@ -613,6 +613,23 @@ def test_the_start_in_a_child_process_is_not_the_runs(store: Store) -> None:
     assert open_runs.open_runs(store)[0].process == parent.process
 
 
+def test_a_run_is_linked_to_what_it_started_before_that_begins(store: Store) -> None:
+    """Once each, in the order of their starts; a child that says itself whose it is, as well."""
+    info = a_run()
+    first, second, plain = uuid7(), uuid7(), uuid7()
+    with recorded_run(info):
+        step = StepRecord(info, step="s", kind="job", effect=Effect.READ, attempt=1, inputs={})
+        step.child(first, "a")
+        step.child(second, "b")
+        step.completed({})
+    with recorded_run(a_run(id=second, parent=info.id)):
+        pass
+    with recorded_run(a_run(id=plain, parent=info.id)):
+        pass
+    ship(store)
+    assert get_run(store, str(info.id)).children == (first, second, plain)
+
+
 def test_no_secret_in_any_table_or_file(store: Store, home: Path) -> None:
     """One canary through everything that can be put on record; then every cell is read."""
     canary = "c4nary-in-the-pl4nt"
@@ -627,6 +644,7 @@ def test_no_secret_in_any_table_or_file(store: Store, home: Path) -> None:
         )
         step.readings("plc", [Reading("t", canary, canary, "good", canary, datetime.now(UTC))])
         step.artifact(canary, home / canary, "text/plain", sha256="0" * 64, size=1)
+        step.child(uuid7(), canary)
         command = step.intend(Command("plc", "t", canary, canary, canary))
         step.conclude(command, CommandResult("mismatch", canary, reason=canary))
         step.completed({"out": canary, canary: 1})
@@ -658,6 +676,7 @@ def test_no_secret_in_any_table_or_file(store: Store, home: Path) -> None:
         found = rows(store, table)
         assert canary not in str(found), table.name
         filled = {"approval", "decision", "alert", "alert_delivery", "report", "hold", "artifact"}
+        filled.add("child_run")
         if table.name in filled | {"reading", "log_line", "device_command", "step_run", "event"}:
             assert found, table.name
     for file in home.rglob("*"):

@@ -96,6 +96,7 @@ OPTION_TESTS: dict[str, str] = {
     "rest.request.idempotency_key": _JOBS + "test_an_idempotency_key_makes_it_repeatable",
     "modbus.read.device": _JOBS + "test_values_flow_from_step_to_step",
     "modbus.read.tags": _JOBS + "test_values_flow_from_step_to_step",
+    "modbus.read.require": "tests/unit/test_device_steps.py::test_the_quality_that_is_required",
     "modbus.read.keep": _OPTIONS + "test_readings_are_kept_where_the_job_says_so",
     "modbus.write.device": _JOBS + "test_values_flow_from_step_to_step",
     "modbus.write.tag": _OPTIONS + "test_each_option_of_a_write",

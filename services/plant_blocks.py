@@ -8,7 +8,7 @@ import sys
 from pydantic import HttpUrl, SecretStr
 
 from blocks import BrowserProfile, HttpService, ModbusDevice
-from smartops.drivers.tags import load_tags
+from smartops.drivers.tag_files import load_tags
 from smartops.plant.server import HOST, Addresses
 from smartops.plant.web import PASSWORD, TOKEN, USERNAME
 from smartops.settings import get_settings

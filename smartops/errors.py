@@ -62,9 +62,13 @@ class SmartOpsError(Exception):
 
 
 class TransientError(SmartOpsError):
-    """The same call may succeed later; not before ``retry_after``, where the other side said so."""
+    """The same call may succeed later; not before ``retry_after``, where the other side said so.
+
+    ``not_done`` says whether what was asked for has surely not been done.
+    """
 
     retryable = True
+    not_done: bool = False
     retry_after: timedelta | None = None
 
 

@@ -6,6 +6,7 @@ Each driver asks before it connects, so that no step, plugin or block can go aro
 from __future__ import annotations
 
 import ipaddress
+import os
 from contextvars import ContextVar
 from urllib.parse import urlsplit
 
@@ -29,6 +30,15 @@ def check_host(name: str, host: str) -> None:
 def check_url(name: str, url: str) -> None:
     """Do the same for the host of a URL."""
     check_host(name, urlsplit(url).hostname or "")
+
+
+def check_port(name: str, port: str) -> None:
+    """Raise RehearsalRefused in a rehearsal, unless a serial port is a simulated one (a pty)."""
+    if rehearsing.get() and not os.path.realpath(port).startswith("/dev/pts/"):
+        raise RehearsalRefused(
+            f"{name} is at {port}, and a rehearsal may reach no real serial line",
+            hint=f"Save its simulated twin as {name}{TWIN}, with the port of a pseudo-terminal.",
+        )
 
 
 def is_here(host: str) -> bool:

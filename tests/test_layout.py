@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from blocks import BrowserProfile, HttpService, ModbusDevice
 from scripts.option_tests import OPTION_TESTS
-from smartops.drivers.tags import load_tags
+from smartops.drivers.tag_files import load_tags
 from smartops.jobs import graph, loader
 from smartops.jobs.kinds import BUILT_IN
 from smartops.jobs.kinds.check import Check

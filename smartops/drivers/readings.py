@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-Value = bool | int | float | str
+Scalar = bool | int | float | str
+Value = Scalar | list[Any] | dict[str, Any]
+"""A single value; a list for an array; an object for a structure."""
 Quality = Literal["good", "uncertain", "bad"]
 
 
@@ -21,16 +23,20 @@ class Reading:
     reason: str
     """Why the quality is not good; empty when it is."""
     received_at: datetime
-    """When the answer arrived, UTC. Modbus devices give no time of their own."""
+    """When the answer arrived, UTC."""
+    source_at: datetime | None = None
+    """When the device had the value, UTC, as it says; None where it says nothing (Modbus)."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the reading as a JSON object."""
+        told = {} if self.source_at is None else {"source_at": self.source_at.isoformat()}
         return {
             "tag": self.tag,
             "value": self.value,
             "unit": self.unit,
             "quality": self.quality,
             "reason": self.reason,
+            **told,
             "received_at": self.received_at.isoformat(),
         }
 

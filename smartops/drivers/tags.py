@@ -1,23 +1,35 @@
-"""Typed tag maps: names for registers and coils, and how their words become values. Pure."""
+"""Modbus tag maps: names for registers and coils, and how their words become values. Pure."""
 
 from __future__ import annotations
 
-import csv
 import math
 import struct
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, Literal, Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from smartops.drivers.device_tag import DeviceTag, check_names
 from smartops.drivers.readings import Value
-from smartops.errors import BadInput
 
 Area = Literal["coil", "discrete", "input", "holding"]
-Kind = Literal["bool", "u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "string"]
+Kind = Literal[
+    "bool",
+    "u16",
+    "i16",
+    "u32",
+    "i32",
+    "u64",
+    "i64",
+    "f16",
+    "f32",
+    "f64",
+    "bcd16",
+    "bcd32",
+    "string",
+]
 Order = Literal["ABCD", "CDAB", "BADC", "DCBA"]
+Encoding = Literal["ascii", "latin-1", "utf-8", "utf-16-be"]
 
 _FORMATS = {
     "u16": "H",
@@ -26,18 +38,24 @@ _FORMATS = {
     "i32": "i",
     "u64": "Q",
     "i64": "q",
+    "f16": "e",
     "f32": "f",
     "f64": "d",
+    "bcd16": "H",
+    "bcd32": "I",
 }
+_FLOATS = ("f16", "f32", "f64")
 _BIT_AREAS = ("coil", "discrete")
+Rules = Iterator[tuple[bool, str]]
+"""What is wrong, and why, where it is."""
+_MOST_WORDS = 125
+_MOST_BITS = 2000
+_MOST_WRITTEN = 123
 
 
-class Tag(BaseModel):
-    """One named value of a device."""
+class Tag(DeviceTag):
+    """One named value of a Modbus device."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64, description="Name used in jobs.")
     area: Area = Field(default="holding", description="Which table of the device holds it.")
     address: int = Field(
         ge=0, le=65535, description="Address as on the wire, counted from 0 (40001 is 0)."
@@ -53,62 +71,92 @@ class Tag(BaseModel):
     length: int = Field(
         default=0, ge=0, le=125, description="For a string: how many registers it fills."
     )
+    encoding: Encoding = Field(default="ascii", description="For a string: how it is encoded.")
+    count: int = Field(
+        default=1, ge=1, le=2000, description="How many values stand one after another: an array."
+    )
     scale: float = Field(default=1.0, description="The raw number times this is the value.")
     offset: float = Field(default=0.0, description="Added after scaling.")
-    unit: str = Field(default="", max_length=32, description="Unit of the value.")
-    min: float | None = Field(
-        default=None, allow_inf_nan=False, description="Lowest value that may be written."
+    not_available: tuple[int, ...] = Field(
+        default=(),
+        description="Raw numbers that mean that there is no value, such as 65535 or 0x8000.",
     )
-    max: float | None = Field(
-        default=None, allow_inf_nan=False, description="Highest value that may be written."
-    )
-    allow_write: bool = Field(default=False, description="Whether jobs may write it.")
-    effect: Literal["idempotent", "unsafe"] = Field(
-        default="unsafe",
-        description="What writing the same value twice would do: idempotent for a setpoint, "
-        "unsafe for a pulse or a command word.",
+    overlap: bool = Field(
+        default=False, description="Whether it shares registers with other tags on purpose."
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.area in _BIT_AREAS and (self.kind != "bool" or self.bit is not None):
-            raise ValueError(f"a {self.area} is a bool without a bit number")
-        if self.order != "ABCD" and self.order not in self._useful_orders():
-            raise ValueError(f"order {self.order} has no effect on a {self.kind} here")
-        if self.kind in {"bool", "string"} and (self.min is not None or self.max is not None):
-            raise ValueError(f"a {self.kind} has no min and no max")
-        if self.area not in _BIT_AREAS and (self.kind == "bool") != (self.bit is not None):
-            raise ValueError("in a register, bool and bit go together")
-        if (self.kind == "string") != (self.length > 0):
-            raise ValueError("string and length go together")
-        if self.scale == 0 or not math.isfinite(self.scale) or not math.isfinite(self.offset):
-            raise ValueError("scale must be a finite number and not 0, offset a finite number")
-        if self.scaled and self.kind in {"bool", "string"}:
-            raise ValueError(f"a {self.kind} has no scale and no offset")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError("min is above max")
-        if self.allow_write and self.area in {"discrete", "input"}:
-            raise ValueError(f"a {self.area} cannot be written: the protocol has no way")
-        if self.allow_write and self.bit is not None:
-            raise ValueError("a single bit of a register cannot be written")
-        if self.address + self.words > 65536:
-            raise ValueError("the last register is above 65535")
+        for wrong, why in (*self._rules_of_form(), *self._rules_of_value(), *self._rules_of_size()):
+            if wrong:
+                raise ValueError(why)
         return self
+
+    def _rules_of_form(self) -> Rules:
+        """Return what is wrong with how its words are read."""
+        in_bits, bits = self.area in _BIT_AREAS, self.kind == "bool"
+        yield in_bits and not (bits and self.bit is None), f"a {self.area} is a bool without a bit"
+        yield (
+            not in_bits and bits != (self.bit is not None),
+            "in a register, bool and bit go together",
+        )
+        yield (self.kind == "string") != (self.length > 0), "string and length go together"
+        yield self.kind != "string" and self.encoding != "ascii", "encoding goes with a string"
+        useful = self.order == "ABCD" or self.order in self._useful_orders()
+        yield not useful, f"order {self.order} has no effect on a {self.kind} here"
+        single = self.kind == "string" or self.bit is not None or bool(self.enum)
+        yield self.count > 1 and single, "an array is of numbers or coils, without an enum"
+
+    def _rules_of_value(self) -> Rules:
+        """Return what is wrong with what its number means."""
+        plain = self.kind in {"bool", "string"}
+        limited = (self.min, self.max, self.max_step) != (None, None, None)
+        yield plain and limited, f"a {self.kind} has no min, max and max_step"
+        named = bool(self.enum or self.not_available)
+        yield plain and named, f"a {self.kind} has no enum and no not_available"
+        finite = self.scale != 0 and math.isfinite(self.scale) and math.isfinite(self.offset)
+        yield not finite, "scale must be a finite number and not 0, offset a finite number"
+        yield plain and self.scaled, f"a {self.kind} has no scale and no offset"
+        whole = self.kind not in _FLOATS
+        yield (
+            bool(self.enum) and not (whole and not self.scaled),
+            "an enum is for whole numbers without scale and offset",
+        )
+        yield bool(self.not_available) and not whole, "not_available is for whole numbers"
+        yield self.count > 1 and self.max_step is not None, "an array has no max_step"
+        yield (
+            bool(self.deadband) and (plain or self.count > 1 or bool(self.enum)),
+            "a deadband is for a number",
+        )
+
+    def _rules_of_size(self) -> Rules:
+        """Return what is wrong with where it lies."""
+        most = _MOST_BITS if self.area in _BIT_AREAS else _MOST_WORDS
+        yield self.words > most, "it is longer than one request can read"
+        read_only = self.area in {"discrete", "input"}
+        no_way = f"a {self.area} cannot be written: the protocol has no way"
+        yield self.allow_write and read_only, no_way
+        too_long = self.area == "holding" and self.words > _MOST_WRITTEN
+        yield self.allow_write and too_long, f"one request can write {_MOST_WRITTEN} registers"
+        yield self.address + self.words > 65536, "the last register is above 65535"
 
     def _useful_orders(self) -> tuple[str, ...]:
         """Return the orders that read another value than ABCD does."""
         if self.area in _BIT_AREAS:
             return ()
-        if self.kind in {"bool", "u16", "i16", "string"}:
+        if self._one_word in {1, 0} or self.kind == "string":
             return ("BADC",)
         return ("CDAB", "BADC", "DCBA")
 
     @property
+    def _one_word(self) -> int:
+        """How many registers one value fills; 0 for a string."""
+        return 0 if self.kind == "string" else struct.calcsize(_FORMATS.get(self.kind, "H")) // 2
+
+    @property
     def words(self) -> int:
         """How many registers (or coils) it fills."""
-        if self.kind == "string":
-            return self.length
-        return struct.calcsize(_FORMATS.get(self.kind, "H")) // 2
+        return self.length or self._one_word * self.count
 
     @property
     def scaled(self) -> bool:
@@ -117,42 +165,82 @@ class Tag(BaseModel):
 
     def decode(self, words: Sequence[int]) -> Value:
         """Return the value of the registers; raise ValueError for what is no value."""
-        raw = self._reorder(b"".join(word.to_bytes(2, "big") for word in words))
+        if self.area in _BIT_AREAS:
+            bits: list[bool] = [bool(word) for word in words]
+            return bits if self.count > 1 else bits[0]
+        if self.kind == "string":
+            raw = self._reorder(_bytes(words))
+            return raw.decode(self.encoding).rstrip("\0 ")
+        size = self._one_word
+        values: list[Value] = [
+            self._unpack(self._reorder(_bytes(words[at : at + size])))
+            for at in range(0, len(words), size)
+        ]
+        return values if self.count > 1 else values[0]
+
+    def _unpack(self, raw: bytes) -> Value:
         if self.bit is not None:
             return bool((int.from_bytes(raw, "big") >> self.bit) & 1)
-        if self.kind == "string":
-            return raw.rstrip(b"\0 ").decode("ascii")
         number: int | float = struct.unpack(f">{_FORMATS[self.kind]}", raw)[0]
+        if number in self.not_available or int.from_bytes(raw, "big") in self.not_available:
+            raise ValueError(f"the registers hold {number}, which means that there is no value")
+        if self.kind in {"bcd16", "bcd32"}:
+            digits = f"{number:x}"
+            if not digits.isdecimal():
+                raise ValueError(f"the registers hold 0x{digits}, no binary-coded decimal")
+            number = int(digits)
         if not math.isfinite(number):
             raise ValueError(f"the registers hold {number}, no number")
         if self.kind == "f32":
             number = _shortest_f32(number)
+        if self.enum:
+            return self.named(number)
         return round(number * self.scale + self.offset, 10) if self.scaled else number
 
     def encode(self, value: Value) -> list[int]:
         """Return the registers for a value; raise ValueError when it does not fit."""
+        if self.kind == "bool":
+            return [int(bit is True) for bit in self._items(value)]
         if self.kind == "string":
             if not isinstance(value, str):
                 raise ValueError(f"{value!r} is no text")
-            raw = value.encode("ascii")
+            raw = value.encode(self.encoding)
             if len(raw) > self.length * 2:
-                raise ValueError(f"{value!r} is longer than {self.length * 2} characters")
-            raw = raw.ljust(self.length * 2, b"\0")
+                raise ValueError(f"{value!r} is longer than {self.length * 2} bytes")
+            blank = "\0".encode(self.encoding)
+            raw = self._reorder(raw + blank * ((self.length * 2 - len(raw)) // len(blank)))
         else:
-            raw = self._pack(value)
-        raw = self._reorder(raw)
+            raw = b"".join(self._reorder(self._pack(item)) for item in self._items(value))
         return [int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw), 2)]
 
+    def _items(self, value: Value) -> list[Value]:
+        if self.count == 1:
+            items: list[Value] = [value]
+        elif isinstance(value, list) and len(value) == self.count:
+            items = list(value)
+        else:
+            raise ValueError(f"{value!r} is no list of {self.count} values")
+        if self.kind == "bool":
+            for item in items:
+                if not isinstance(item, bool):
+                    raise ValueError(f"{item!r} is neither true nor false")
+        return items
+
     def _pack(self, value: Value) -> bytes:
-        if isinstance(value, (bool, str)) or not math.isfinite(value):
+        value = self.number(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{value!r} is no number")
+        if not math.isfinite(value):
             raise ValueError(f"{value!r} is no number")
         raw = (value - self.offset) / self.scale if self.scaled else value
-        if self.kind not in {"f32", "f64"}:
+        if self.kind not in _FLOATS:
             nearest = round(raw)
             if not self.scaled and nearest != raw:
                 raise ValueError(f"{value} is no whole number")
             raw = nearest
         try:
+            if self.kind in {"bcd16", "bcd32"}:
+                raw = int(str(raw), 16) if raw >= 0 else -1
             return struct.pack(f">{_FORMATS[self.kind]}", raw)
         except (struct.error, OverflowError):
             raise ValueError(f"{value} does not fit into {self.kind}") from None
@@ -165,20 +253,14 @@ class Tag(BaseModel):
             raw = b"".join(raw[i : i + 2] for i in range(len(raw) - 2, -1, -2))
         return raw
 
-    def check_write(self, value: Value) -> None:
-        """Raise ValueError when the value may not be written to this tag."""
-        if not self.allow_write:
-            raise ValueError("the tag map does not allow writing it (allow_write)")
-        if self.kind == "bool":
-            if not isinstance(value, bool):
-                raise ValueError(f"{value!r} is neither true nor false")
-            return
-        held = self.decode(self.encode(value))  # what the registers can hold of it
-        if isinstance(held, (int, float)) and isinstance(value, (int, float)):
-            if self.min is not None and min(held, value) < self.min:
-                raise ValueError(f"{value} {self.unit} is below the limit of {self.min}".strip())
-            if self.max is not None and max(held, value) > self.max:
-                raise ValueError(f"{value} {self.unit} is above the limit of {self.max}".strip())
+    def nearest(self, value: Value) -> Value:
+        """Return what the registers can hold of a value; raise ValueError when it does not fit."""
+        encoded = self.encode(value)
+        return value if self.kind == "bool" else self.decode(encoded)
+
+
+def _bytes(words: Sequence[int]) -> bytes:
+    return b"".join(word.to_bytes(2, "big") for word in words)
 
 
 def _shortest_f32(number: float) -> float:
@@ -191,39 +273,22 @@ def _shortest_f32(number: float) -> float:
     return number
 
 
-_TAGS = TypeAdapter(tuple[Tag, ...])
+def check_map(tags: Iterable[Tag]) -> None:
+    """Raise ValueError when two tags have one name, or share registers without saying so."""
+    found = list(tags)
+    check_names(found)
+    furthest: Tag | None = None
+    for tag in sorted(found, key=lambda tag: (tag.area, tag.address, -tag.words)):
+        if furthest is not None and furthest.area == tag.area and tag.address < _end(furthest):
+            both_bits = tag.bit is not None and furthest.bit is not None
+            if not both_bits and not (tag.overlap or furthest.overlap):
+                raise ValueError(
+                    f"tags {furthest.name!r} and {tag.name!r} share {tag.area} {tag.address}; "
+                    "say overlap: true at one of them if that is meant"
+                )
+        if furthest is None or furthest.area != tag.area or _end(tag) > _end(furthest):
+            furthest = tag
 
 
-def check_unique(tags: Iterable[Tag]) -> None:
-    """Raise ValueError when two tags have one name."""
-    seen: set[str] = set()
-    for tag in tags:
-        if tag.name in seen:
-            raise ValueError(f"tag {tag.name!r} is given twice")
-        seen.add(tag.name)
-
-
-def load_tags(path: Path) -> tuple[Tag, ...]:
-    """Return the tags of a YAML file (a list) or a CSV file (a header, a tag per line).
-
-    Raises BadInput, naming file and tag.
-    """
-    try:
-        rows = _csv_rows(path) if path.suffix == ".csv" else yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, csv.Error) as error:
-        raise BadInput(f"{path}: cannot be read: {error}") from None
-    try:
-        tags = _TAGS.validate_python(rows)
-        check_unique(tags)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path}: tag {where}: {first['msg']}") from None
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}") from None
-    return tags
-
-
-def _csv_rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        return [{k: v for k, v in row.items() if v != ""} for row in csv.DictReader(lines)]
+def _end(tag: Tag) -> int:
+    return tag.address + tag.words

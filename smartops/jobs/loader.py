@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ from pydantic import ValidationError
 from smartops.errors import JobFileError
 from smartops.jobs import graph
 from smartops.jobs.spec import STEP_KINDS, JobSpec
+from smartops.plain_yaml import PlainLoader
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _BIGGEST_FILE = 1_000_000
-_REPLACED = tuple(f"tag:yaml.org,2002:{t}" for t in ("bool", "int", "float", "timestamp"))
 _UNION_BRANCHES = ("bool", "int", "float", "str", "none")
 _UNION_TAGS = frozenset(STEP_KINDS) | {"goto", "fill", "click", "expect", "extract", "screenshot"}
 
@@ -44,53 +43,6 @@ class JobFileProblems(JobFileError):
         more = f" (and {len(problems) - 1} more: see `smartops job lint`)" if problems[1:] else ""
         super().__init__(f"{problems[0]}{more}")
         self.problems = tuple(problems)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which ``on`` is a word, ``12:30`` a text, and a key cannot be given twice.
-
-    YAML 1.1 reads on, off, yes and no as true and false, 12:30 as 750, 010 as 8, a date as an
-    object that JSON has not, and takes the last of two equal keys.
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML says what it is
-        first: [(tag, regexp) for tag, regexp in resolvers if tag not in _REPLACED]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            # A few nested ones expand to gigabytes.
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(None, None, "no *aliases in a job file", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = key_node.value
-            problem = ""
-            if not isinstance(key_node, yaml.ScalarNode):
-                problem = "a key must be a word"
-            elif key in seen:
-                problem = f"key {key!r} is given twice"
-            if problem:
-                mark = key_node.start_mark
-                raise yaml.constructor.ConstructorError(None, None, problem, mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"(?:true|True|TRUE|false|False|FALSE)\Z", "tTfF"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)\Z", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?\Z",
-        "-+0123456789.",
-    ),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 
 def load(path: Path | str) -> JobSpec:
@@ -142,7 +94,7 @@ def _read(path: Path, name: str) -> str:
 def _parse(text: str, name: str) -> tuple[Any, yaml.Node | None]:
     loader = None
     try:
-        loader = _Loader(text)
+        loader = PlainLoader(text)
         root = loader.get_single_node()
         return (loader.construct_document(root) if root is not None else None), root
     except yaml.MarkedYAMLError as error:

@@ -15,7 +15,9 @@ import pytest
 from playwright.async_api import Page, expect
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
+from reports.runs import Wanted, get_run, list_runs
 from services.stack import Stack
+from smartops.audit.store import Store
 from smartops.drivers import browser
 from smartops.jobs.spec import STEP_KINDS
 from tests.acceptance.conftest import Cli
@@ -78,15 +80,17 @@ async def press(page: Page, button: str) -> None:
     raise AssertionError(f"{button} does not lead on from {before}")
 
 
-async def ended(cli: Cli, job: str) -> dict[str, Any]:
+async def ended(stack: Stack, job: str) -> dict[str, Any]:
     """Return the record of the job's first run that has ended."""
+    store = Store(stack.settings.store_url)
 
     def run() -> Any:
-        runs = json.loads(cli("run", "list", "--json", "--job", job).stdout)
-        return next((run["run_id"] for run in runs if run["state"] != "running"), None)
+        runs = list_runs(store, Wanted(job=job))
+        return next((run.run_id for run in runs if run.state != "running"), None)
 
-    run_id = await asyncio.to_thread(wait_for, run, f"the end of a run of {job}", 90)
-    detail: dict[str, Any] = json.loads(cli("run", "show", str(run_id), "--json").stdout)
+    run_id = await asyncio.to_thread(wait_for, run, f"the end of a run of {job}", 180)
+    detail = get_run(store, str(run_id)).as_json()
+    store.close()
     assert (detail["state"], detail["kind"]) == ("completed", "job"), detail
     assert len(detail["revision"]) == 64
     (step,) = detail["steps"]
@@ -94,11 +98,11 @@ async def ended(cli: Cli, job: str) -> dict[str, Any]:
     return detail
 
 
-async def test_a_job_from_the_form_runs_and_is_on_record(page: Page, cli: Cli) -> None:
+async def test_a_job_from_the_form_runs_and_is_on_record(page: Page, stack: Stack) -> None:
     """Clicked together and submitted; its record is that of any job."""
     await fill_in(page, "from-the-form")
     await press(page, "Submit")
-    await ended(cli, "from-the-form")
+    await ended(stack, "from-the-form")
 
 
 async def test_a_copy_with_a_schedule(page: Page, cli: Cli, stack: Stack) -> None:
@@ -115,14 +119,14 @@ async def test_a_copy_with_a_schedule(page: Page, cli: Cli, stack: Stack) -> Non
     dialog = page.get_by_role("dialog")
     await dialog.get_by_role("combobox", name="Interval").click()
     await page.get_by_role("option", name="Seconds").click()
-    await dialog.get_by_label("Value").fill("5")
+    await dialog.get_by_label("Value").fill("20")
     await dialog.get_by_role("button", name="Save").click()
     await expect(dialog).to_be_hidden()
-    detail = await ended(cli, "copied")
+    detail = await ended(stack, "copied")
     assert detail["requested_by"] == "schedule"
     shown = json.loads(cli("schedule", "preview", "a-copy", "--count", "2", "--json").stdout)
-    assert [fire["schedule"] for fire in shown] == ["every 5s"] * 2
+    assert [fire["schedule"] for fire in shown] == ["every 20s"] * 2
     listed = {job["name"]: job for job in json.loads(cli("job", "list", "--json").stdout)}
-    assert listed["a-copy"]["schedules"] == ["every 5s"]
+    assert listed["a-copy"]["schedules"] == ["every 20s"]
     assert listed["a-copy"]["revision"] == detail["revision"]
     assert cli("job", "delete", "a-copy").returncode == 0

@@ -12,7 +12,9 @@ import pytest
 from smartops import errors
 from smartops.drivers import modbus
 from smartops.drivers.readings import Command, CommandResult
-from smartops.drivers.tags import Tag, load_tags
+from smartops.drivers.tag_files import load_tags
+from smartops.drivers.tags import Tag
+from smartops.drivers.writing import WriteOptions, holds
 from smartops.plant import Plant
 from tests.conftest import ROOT, free_port
 
@@ -143,7 +145,9 @@ async def test_a_device_that_keeps_its_value(plant: Plant, connection: modbus.Co
     log = Log()
     async with modbus.open_device(connection) as device:
         with pytest.raises(errors.WriteMismatch, match="wrote 111 1/min, but it holds 120 1/min"):
-            await device.write("speed_setpoint", 111, log, verify_within=timedelta(seconds=0.2))
+            await device.write(
+                "speed_setpoint", 111, log, WriteOptions(verify_within=timedelta(seconds=0.2))
+            )
     assert log.concluded == [CommandResult("mismatch", 120)]
     assert len(writes(plant)) == 1
 
@@ -153,14 +157,9 @@ async def test_restore_on_mismatch(plant: Plant, connection: modbus.Connection) 
     plant.faults.switch_on("plc-ignores-writes")
     log = Log()
     async with modbus.open_device(connection) as device:
+        options = WriteOptions(verify_within=timedelta(seconds=0.1), restore_on_mismatch=True)
         with pytest.raises(errors.WriteMismatch, match="120 1/min was restored"):
-            await device.write(
-                "speed_setpoint",
-                111,
-                log,
-                verify_within=timedelta(seconds=0.1),
-                restore_on_mismatch=True,
-            )
+            await device.write("speed_setpoint", 111, log, options)
     undo, command = log.concluded
     assert (command.state, command.restored, undo.state) == ("mismatch", True, "confirmed")
     assert [c.requested for c in log.intended] == [111, 120]
@@ -197,14 +196,12 @@ async def test_a_large_number_is_confirmed_only_by_itself(
     plant: Plant, connection: modbus.Connection, value: int
 ) -> None:
     """One more or less is another number, however large it is."""
-    from smartops.drivers.modbus import _holds
-
     tag = Tag(name="t", address=0, kind="u64", allow_write=True)
-    assert _holds(tag, value, value, 0)
-    assert not _holds(tag, value + 3, value, 0)
-    assert _holds(tag, value + 3, value, 3)
+    assert holds(tag, value, value, 0)
+    assert not holds(tag, value + 3, value, 0)
+    assert holds(tag, value + 3, value, 3)
     tiny = Tag(name="t", address=0, kind="f64", allow_write=True)
-    assert not _holds(tiny, 0.0, 5e-10, 0)
+    assert not holds(tiny, 0.0, 5e-10, 0)
 
 
 async def test_the_caller_may_forbid_repetition(
@@ -215,7 +212,7 @@ async def test_the_caller_may_forbid_repetition(
     plant.line.speed_setpoint = 112
     async with modbus.open_device(connection) as device:
         with pytest.raises(errors.UnknownOutcome):
-            await device.write("speed_setpoint", 112, Log(), repeatable=False)
+            await device.write("speed_setpoint", 112, Log(), WriteOptions(repeatable=False))
         with pytest.raises(errors.DeviceTimeout):
             await device.write("speed_setpoint", 112, Log())
 

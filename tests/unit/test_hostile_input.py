@@ -37,7 +37,7 @@ NAMES = {"steps": {"a": {"value": 5, "text": "x"}}, "params": {}, "run": {}}
         "name: j\nsteps: [{id: s, kind: wait, duration: 5m}]",
         f"name: j\nsteps: [{WAIT}]\n---\nname: k",
         "name: j\nsteps: 5",
-        "name: j\nsteps: [{id: s, kind: modbus.write, device: d, tag: t, value: [1]}]",
+        "name: j\nsteps: [{id: s, kind: modbus.write, device: d, tag: t, value: null}]",
         f"name: j\nsteps: [{{{WRITE}, tolerance: 1e999}}]",
         f"name: j\nsteps: [{{{REST}, path: /, headers: {{Authorization: x}}}}]",
         f"name: j\nsteps: [{{{REST}, path: /, body: {{'{{{{ run.id }}}}': 1}}}}]",

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from smartops.drivers.coalesce import MAX_WORDS, plan_reads
-from smartops.drivers.tags import Tag, load_tags
+from smartops.drivers.tag_files import load_tags
+from smartops.drivers.tags import Tag, check_map
 from smartops.errors import BadInput
 
 
@@ -105,7 +106,17 @@ def test_strings_and_scale() -> None:
         {"kind": "u16", "scale": 0},
         {"kind": "u16", "min": 2, "max": 1},
         {"area": "input", "allow_write": True},
-        {"kind": "bool", "bit": 1, "allow_write": True},
+        {"area": "input", "kind": "bool", "bit": 1, "allow_write": True},
+        {"kind": "u16", "count": 126},
+        {"kind": "u16", "count": 124, "allow_write": True},
+        {"kind": "string", "length": 2, "count": 2},
+        {"kind": "u16", "encoding": "utf-8"},
+        {"kind": "u16", "enum": {"on": 1, "an": 1}},
+        {"kind": "u16", "enum": {"on": 1}, "scale": 2},
+        {"kind": "f32", "not_available": [1]},
+        {"kind": "u16", "max_step": 5},
+        {"kind": "u16", "allow_write": True, "interlocks": [{"tag": "t", "value": 1}]},
+        {"kind": "string", "length": 1, "deadband": 1},
         {"kind": "f64", "address": 65535},
         {"kind": "u16", "colour": "red"},
         {"name": "Tank Level"},
@@ -170,3 +181,51 @@ def test_blocks_cover_every_tag_and_keep_the_limits(
         first = min(right.tags, key=lambda t: (t.address, t.words))
         whole = max(left.address + left.count, first.address + first.words) - left.address
         assert gap > max_gap or whole > MAX_WORDS
+
+
+def test_what_else_registers_may_hold() -> None:
+    """Half floats, binary-coded decimals, names, numbers that mean nothing, other alphabets."""
+    assert tag(kind="f16").decode(tag(kind="f16").encode(1.5)) == 1.5
+    assert tag(kind="bcd32").encode(12345678) == [0x1234, 0x5678]
+    assert tag(kind="bcd16").decode([0x0042]) == 42
+    with pytest.raises(ValueError, match="decimal"):
+        tag(kind="bcd16").decode([0x00A2])
+    with pytest.raises(ValueError, match="does not fit"):
+        tag(kind="bcd16").encode(10000)
+    state = tag(enum={"stopped": 0, "running": 1})
+    assert (state.decode([1]), state.encode("stopped")) == ("running", [0])
+    with pytest.raises(ValueError, match="does not know"):
+        state.decode([7])
+    missing = tag(kind="i16", not_available=(0x8000, 32767))
+    for word in (0x8000, 0x7FFF):
+        with pytest.raises(ValueError, match="no value"):
+            missing.decode([word])
+    assert missing.decode([0xFFFF]) == -1
+    for encoding, text in (("latin-1", "Fäß"), ("utf-8", "Fäß"), ("utf-16-be", "Fäß")):
+        name = tag(kind="string", length=4, encoding=encoding)
+        assert name.decode(name.encode(text)) == text
+
+
+def test_a_map_whose_tags_overlap_is_refused() -> None:
+    """Unless they are bits of one register, or it is said that it is meant."""
+    long = tag(name="long", kind="u32", address=10)
+    low = tag(name="low", kind="u16", address=11)
+    with pytest.raises(ValueError, match="'long' and 'low' share holding 11"):
+        check_map([low, long])
+    check_map([long, tag(name="low", address=11, overlap=True)])
+    check_map([tag(name=f"b{n}", kind="bool", bit=n) for n in range(16)])
+    check_map([long, tag(name="other", kind="u16", area="input", address=11)])
+    with pytest.raises(ValueError, match="no tag: 'door'"):
+        check_map([tag(allow_write=True, interlocks=[{"tag": "door", "value": 1}])])
+
+
+def test_maps_as_plc_tools_export_them(tmp_path: Path) -> None:
+    """Semicolons, blanks around the names, and columns that hold YAML."""
+    (tmp_path / "a.csv").write_text(
+        "name; address;kind;enum;not_available\n"
+        "state;3;u16;{off: 0, on: 1};\nflow;4;i16;;[-32768]\n"
+    )
+    assert load_tags(tmp_path / "a.csv") == (
+        tag(name="state", address=3, enum={"off": 0, "on": 1}),
+        tag(name="flow", address=4, kind="i16", not_available=(-32768,)),
+    )

@@ -1,0 +1,77 @@
+"""What is known of a wire from one run to the next: small files in the home folder.
+
+Each run has a process of its own, so that what a driver finds out has to outlive it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from uuid import uuid4
+
+from smartops.drivers.coalesce import Hole
+from smartops.settings import get_settings
+
+_FORGOTTEN_AFTER_S = 86_400.0
+
+
+def _path(resource: str, what: str) -> Path:
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", resource)[:80]
+    digest = hashlib.sha256(resource.encode()).hexdigest()[:12]
+    return get_settings().home / "wires" / f"{readable}-{digest}.{what}"
+
+
+class OpenQuestion:
+    """Whether the last one on a wire left without its answer, which may still be on its way.
+
+    On a serial line an answer does not say which question it belongs to. A process that is killed
+    leaves its mark behind, and the next one waits until the late answer has passed.
+    """
+
+    def __init__(self, resource: str) -> None:
+        self._path = _path(resource, "asked")
+
+    def was_left(self) -> bool:
+        """Return whether there is a mark."""
+        return self._path.exists()
+
+    def ask(self) -> None:
+        """Leave a mark: a question is about to be sent."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.touch()
+
+    def settle(self) -> None:
+        """Remove the mark: the answer is there, or nothing can come any more."""
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+
+
+def known_holes(resource: str, unit: int) -> list[Hole]:
+    """Return the addresses that a device has refused within the last day."""
+    return list(_holes(_path(resource, f"{unit}.holes")))
+
+
+def _holes(path: Path) -> dict[Hole, float]:
+    try:
+        entries = json.loads(path.read_text("utf-8"))
+        latest = time.time() - _FORGOTTEN_AFTER_S
+        return {Hole(area, first, last): at for area, first, last, at in entries if at > latest}
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}  # nothing is known, or the file was cut by a full disk: it is found out again
+
+
+def remember_holes(resource: str, unit: int, holes: Iterable[Hole]) -> None:
+    """Keep the addresses that a device has refused, with those known before."""
+    path = _path(resource, f"{unit}.holes")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = {**dict.fromkeys(holes, time.time()), **_holes(path)}
+    text = json.dumps([[hole.area, hole.first, hole.last, at] for hole, at in known.items()])
+    part = path.with_suffix(f".{uuid4().hex}")
+    part.write_text(text, "utf-8")
+    os.replace(part, path)  # noqa: PTH105 - named as what it is: atomic

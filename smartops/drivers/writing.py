@@ -1,0 +1,240 @@
+"""Writes one tag of a device: checked, on record, sent once, and read back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, Protocol
+
+from smartops import errors
+from smartops.drivers.device_tag import DeviceTag
+from smartops.drivers.readings import Command, CommandLog, CommandResult, Reading, Value
+
+_VERIFY_POLL_S = 0.05
+
+
+class Wire(Protocol):
+    """An open device, as a write needs it."""
+
+    @property
+    def name(self) -> str:
+        """The connection's name."""
+        ...
+
+    @property
+    def connected(self) -> bool:
+        """Whether the device can still be asked."""
+        ...
+
+    def tag(self, name: str) -> Any:
+        """Return the tag of a name, a DeviceTag. Raises UnknownTag."""
+        ...
+
+    async def read(self, names: Iterable[str]) -> list[Reading]:
+        """Return a reading for each name."""
+        ...
+
+    async def send(self, tag: Any, value: Value) -> None:
+        """Send the value once; return when the device has acknowledged it."""
+        ...
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How a write is verified, and what happens when it cannot be."""
+
+    tolerance: float = 0.0
+    """How far the value read back may be off, in the tag's unit."""
+    verify_within: timedelta = timedelta(seconds=2)
+    restore_on_mismatch: bool = False
+    repeatable: bool | None = None
+    """Whether sending it twice would do no harm; None leaves it to the tag."""
+
+
+_STANDARD = WriteOptions()
+
+
+async def check(wire: Wire, name: str, value: Value) -> Value | None:
+    """Check a write without making it; return what the device holds now.
+
+    Limits, enum and largest step come first, then the interlocks, read fresh.
+    Raises UnknownTag, WriteRefused, and what reading raises.
+    """
+    tag: DeviceTag = wire.tag(name)
+    where = f"{wire.name}.{name}"
+    try:
+        replace_step = tag.model_copy(update={"max_step": None})
+        replace_step.check_write(value)  # before anything is asked of the device
+        readings = await wire.read([name, *(lock.tag for lock in tag.interlocks)])
+        before = readings[0].value
+        tag.check_write(value, before)
+    except ValueError as error:
+        raise errors.WriteRefused(f"{where}: {error}") from None
+    for lock, reading in zip(tag.interlocks, readings[1:], strict=True):
+        if problem := lock.problem(reading):
+            raise errors.WriteRefused(f"{where}: interlock: {problem}")
+    return before
+
+
+async def write(
+    wire: Wire, name: str, value: Value, log: CommandLog, options: WriteOptions = _STANDARD
+) -> tuple[Command, CommandResult]:
+    """Write once, read back until the value is there, and put all of it on record.
+
+    Raises UnknownTag, WriteRefused (nothing was sent), DeviceRefused, WriteMismatch, and
+    UnknownOutcome when nobody can say whether the device took the value.
+    """
+    before = await check(wire, name, value)
+    tag: DeviceTag = wire.tag(name)
+    return await _Write(wire, tag, log, options).run(
+        Command(wire.name, name, tag.unit, before, value)
+    )
+
+
+@dataclass(frozen=True)
+class _Write:
+    """A write that has begun."""
+
+    wire: Wire
+    tag: DeviceTag
+    log: CommandLog
+    options: WriteOptions = field(default=_STANDARD)
+
+    async def run(self, command: Command) -> tuple[Command, CommandResult]:
+        command_id = self.log.intend(command)
+        try:
+            await self.wire.send(self.tag, command.requested)
+        except (errors.TransientError, errors.PermanentError, asyncio.CancelledError) as error:
+            if _surely_not_done(error):
+                refused = CommandResult("refused", command.before, reason=str(error))
+                self.log.conclude(command_id, refused)
+                raise
+            return command, await self._settle_unknown(command_id, command, error)
+        result = await self._verify(command, self.options.tolerance, command_id)
+        try:
+            if result.state == "mismatch" and self.options.restore_on_mismatch:
+                result = await self._restore(command, result)
+        finally:
+            self.log.conclude(command_id, result)
+        if result.state == "mismatch":
+            raise errors.WriteMismatch(_mismatch_text(command, result))
+        return command, result
+
+    async def _verify(self, command: Command, tolerance: float, command_id: str) -> CommandResult:
+        """Read back until the value is there or the time is over; the write itself was answered."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.options.verify_within.total_seconds()
+        reading: Reading | None = None
+        reason = ""
+        try:
+            while True:
+                try:
+                    reading = (await self.wire.read([command.tag]))[0]
+                    if holds(self.tag, reading.value, command.requested, tolerance):
+                        return CommandResult("confirmed", reading.value)
+                except errors.SmartOpsError as error:
+                    reason = str(error)
+                if loop.time() >= deadline:
+                    break
+                await asyncio.sleep(_VERIFY_POLL_S)
+        except asyncio.CancelledError:
+            self._unknown(command_id, "cancelled in read-back")
+            raise
+        if reading is not None and reading.value is not None:
+            return CommandResult("mismatch", reading.value)
+        why = reason or (reading.reason if reading else "")
+        self._unknown(command_id, why)
+        raise errors.UnknownOutcome(
+            f"{command.device}.{command.tag}: written, but it cannot be read back: {why}"
+        )
+
+    def _unknown(self, command_id: str, why: str) -> None:
+        self.log.conclude(command_id, CommandResult("unknown", None, reason=why))
+
+    async def _settle_unknown(
+        self, command_id: str, command: Command, error: BaseException
+    ) -> CommandResult:
+        """After a write without an answer: only what is read back now can say what happened."""
+        cancelled = isinstance(error, asyncio.CancelledError)
+        why = str(error) or "cancelled"
+        if not cancelled and self.wire.connected:
+            try:
+                after = (await self.wire.read([command.tag]))[0].value
+            except errors.SmartOpsError:
+                after = None
+            tolerance, wanted = self.options.tolerance, command.requested
+            told_apart = not holds(self.tag, command.before, wanted, tolerance)
+            if told_apart and holds(self.tag, after, wanted, tolerance):
+                result = CommandResult("confirmed", after, reason=str(error))
+                self.log.conclude(command_id, result)
+                return result
+        self._unknown(command_id, why)
+        if cancelled:
+            raise error
+        text = f"{command.device}.{command.tag}: {why} after the write was sent"
+        given = self.options.repeatable
+        if self.tag.effect == "idempotent" if given is None else given:
+            raise errors.DeviceTimeout(text) from error
+        raise errors.UnknownOutcome(
+            text, hint="Look at the device before the job is run again."
+        ) from error
+
+    async def _restore(self, command: Command, result: CommandResult) -> CommandResult:
+        """Write the value from before; it is a command of its own, on record like any other."""
+        value = command.before
+        if value is None:
+            return result
+        undo = replace(command, before=result.after, requested=value)
+        undo_id = self.log.intend(undo)
+        try:
+            await self.wire.send(self.tag, value)
+            back = await self._verify(undo, 0.0, undo_id)
+        except (errors.SmartOpsError, ValueError) as error:
+            if not isinstance(error, errors.UnknownOutcome):
+                self._unknown(undo_id, str(error))
+            return replace(result, reason=f"restoring {value} failed: {error}")
+        except asyncio.CancelledError:
+            self._unknown(undo_id, "cancelled")
+            raise
+        self.log.conclude(undo_id, back)
+        if back.state != "confirmed":
+            return replace(result, reason=f"restoring {value} failed: it holds {back.after}")
+        return replace(result, restored=True)
+
+
+def holds(tag: DeviceTag, value: Value | None, wanted: Value, tolerance: float) -> bool:
+    """Return whether the value is the wanted one, as exactly as the device can hold it."""
+    if value is None or isinstance(wanted, bool):
+        return value is wanted
+    nearest = tag.nearest(wanted)
+    if isinstance(value, list) and isinstance(nearest, list):
+        pairs = zip(value, nearest, strict=False)
+        return len(value) == len(nearest) and all(_near(a, b, tolerance) for a, b in pairs)
+    return _near(value, nearest, tolerance)
+
+
+def _near(value: Value, wanted: Value, tolerance: float) -> bool:
+    if tolerance and isinstance(value, (int, float)) and isinstance(wanted, (int, float)):
+        return abs(value - wanted) <= tolerance * (1 + 1e-9)
+    return value == wanted
+
+
+def _surely_not_done(error: BaseException) -> bool:
+    if isinstance(error, errors.TransientError):
+        return error.not_done
+    return isinstance(error, errors.DeviceRefused)
+
+
+def _mismatch_text(command: Command, result: CommandResult) -> str:
+    unit = f" {command.unit}" if command.unit else ""
+    ending = ""
+    if result.restored:
+        ending = f"; {command.before}{unit} was restored"
+    elif result.reason:
+        ending = f"; {result.reason}"
+    return (
+        f"{command.device}.{command.tag}: wrote {command.requested}{unit}, "
+        f"but it holds {result.after}{unit}{ending}"
+    )

@@ -3,6 +3,14 @@
 from blocks.browser import BrowserProfile
 from blocks.connection import Connection, load_connection
 from blocks.modbus import ModbusDevice
+from blocks.opcua import OpcUaServer
 from blocks.rest import HttpService
 
-__all__ = ["BrowserProfile", "Connection", "HttpService", "ModbusDevice", "load_connection"]
+__all__ = [
+    "BrowserProfile",
+    "Connection",
+    "HttpService",
+    "ModbusDevice",
+    "OpcUaServer",
+    "load_connection",
+]

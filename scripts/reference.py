@@ -13,6 +13,8 @@ from pydantic_core import PydanticUndefined
 
 from scripts.option_tests import OPTION_TESTS
 from smartops import errors, vocabulary
+from smartops.drivers.device_tag import DeviceTag, Interlock
+from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tags import Tag
 from smartops.durations import format_duration
 from smartops.jobs.kinds.check import Check
@@ -90,10 +92,20 @@ def language_page() -> str:
 def tags_page() -> str:
     """Return the page of the tag map."""
     intro = (
-        "A device's tag map gives names to its registers and coils. It stands in a YAML file (a "
+        "A device's tag map gives names to its registers, coils or nodes. It stands in a YAML file (a "
         "list) or a CSV file (a header, a tag per line), or in the fields of the saved device."
     )
-    return "\n\n".join(["# Tag maps", intro, *_fields(Tag, tuple(Tag.model_fields))])
+    own = [name for name in Tag.model_fields if name not in DeviceTag.model_fields]
+    parts = [
+        "# Tag maps",
+        intro,
+        "## What every tag has",
+        *_fields(DeviceTag, tuple(DeviceTag.model_fields)),
+    ]
+    parts += _model("An interlock", Interlock, level=3)
+    parts += ["## What a tag of a Modbus device has beside", *_fields(Tag, tuple(own))]
+    parts += ["## What a tag of an OPC UA server has beside", *_fields(OpcTag, ("node",))]
+    return "\n\n".join(parts)
 
 
 def _model(title: str, model: type[BaseModel], level: int = 2) -> list[str]:

@@ -24,7 +24,7 @@ from smartops.settings import PROJECT_ROOT, Settings, get_settings
 
 PREFECT_PORT = 4200
 _TRIES = 3
-PLANT_PORTS = Addresses(5020, 5080, 5081)
+PLANT_PORTS = Addresses(5020, 5080, 5081, 5840)
 Say = Callable[[str], None]
 _STOP_ORDER = ("worker", "plant", "reconciler", "recorder", "prefect")
 
@@ -203,10 +203,11 @@ def _start_services(stack: Stack, say: Say, *, plant: bool, own_server: bool) ->
         _start(stack, "prefect", ["prefect", "server", "start", "--host", HOST, "--port", port])
     if plant:
         ports = Addresses(*(_free_port(port) for port in vars(PLANT_PORTS).values()))
-        say(f"plant: Modbus on {ports.modbus_port}, orders {ports.orders_url}, HMI {ports.hmi_url}")
+        say(f"plant: Modbus on {ports.modbus_port}, OPC UA on {ports.opcua_port}")
+        say(f"plant: orders {ports.orders_url}, HMI {ports.hmi_url}")
         stack.plant = ports
         flags = ["--modbus-port", str(ports.modbus_port), "--orders-port", str(ports.orders_port)]
-        flags += ["--hmi-port", str(ports.hmi_port)]
+        flags += ["--hmi-port", str(ports.hmi_port), "--opcua-port", str(ports.opcua_port)]
         flags += ["--log", str(log_dir(stack.settings) / "plant-log.jsonl")]
         _start(stack, "plant", ["smartops", "plant", *flags], address=ports.hmi_url)
     _start(stack, "recorder", ["services.recorder"])
@@ -262,8 +263,11 @@ def _ready(stack: Stack) -> bool:
     by_name = {service.name: service for service in stack.services}
     if "prefect" in by_name and not by_name["prefect"].listens_on(stack.port):
         return False
-    if stack.plant and not all(by_name["plant"].listens_on(p) for p in vars(stack.plant).values()):
-        return False
+    if stack.plant is not None:
+        later = {stack.plant.opcua_port}  # its address space takes some seconds more
+        at_once = set(vars(stack.plant).values()) - later
+        if not all(by_name["plant"].listens_on(port) for port in at_once):
+            return False
     return answers(stack.api_url)
 
 

@@ -21,6 +21,7 @@
     │   │   ├── UnknownTag          the device's tag map has no such tag
     │   │   └── UnknownBlock        no connection of that name is saved
     │   ├── AuthenticationFailed  wrong or missing credentials
+    │   ├── UntrustedServer       nobody has said that this server's certificate is the right one
     │   ├── DeviceRefused         the device answered with a refusal (exceptions 1-4)
     │   ├── BadAnswer             an answer that does not belong to the question or cannot be read
     │   ├── WriteRefused          our own limits or the tag map forbid the write; nothing was sent
@@ -140,6 +141,10 @@ class UnknownBlock(BadInput):
 
 class AuthenticationFailed(PermanentError):
     """Wrong or missing credentials."""
+
+
+class UntrustedServer(PermanentError):
+    """Nobody has said that this server's certificate is the right one, or it refuses ours."""
 
 
 class DeviceRefused(PermanentError):

@@ -58,3 +58,12 @@ for _tag, _pattern, _first in (
     PlainLoader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first)
     )
+
+
+def plain_value(text: str) -> Any:
+    """Return what a text means: 150, true, a word, [1, 2]. Raises yaml.YAMLError."""
+    loader = PlainLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

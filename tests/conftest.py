@@ -103,7 +103,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 async def plant(home: Path) -> AsyncIterator[Plant]:
     """A plant in this process, on free ports."""
+    async with Plant(seed=7, opcua=False) as running:
+        yield running
+
+
+@pytest.fixture
+async def opcua_plant(home: Path) -> AsyncIterator[Plant]:
+    """A plant with its OPC UA server, which takes seconds to start."""
     async with Plant(seed=7) as running:
+        await running.opcua_is_ready()
         yield running
 
 

@@ -27,12 +27,13 @@ def plant(
     modbus_port: Annotated[int, _PORT] = 5020,
     orders_port: Annotated[int, _PORT] = 5080,
     hmi_port: Annotated[int, _PORT] = 5081,
+    opcua_port: Annotated[int, _PORT] = 5840,
     log: Annotated[Path | None, typer.Option(help="Where to note what was done to it.")] = None,
 ) -> None:
     """Run the simulated bottling line until it is interrupted."""
     from smartops.plant import Addresses, Plant  # noqa: PLC0415 - slow to import
 
-    ports = Addresses(modbus_port, orders_port, hmi_port)
+    ports = Addresses(modbus_port, orders_port, hmi_port, opcua_port)
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -41,7 +42,7 @@ def plant(
             loop.add_signal_handler(number, stop.set)
         async with Plant(seed=seed, faults=fault or [], ports=ports, log_file=log) as running:
             where = running.addresses
-            say(f"Modbus TCP 127.0.0.1:{where.modbus_port}, unit 1")
+            say(f"Modbus TCP 127.0.0.1:{where.modbus_port}, unit 1   OPC UA {where.opcua_url}")
             say(f"orders {where.orders_url}   HMI {where.hmi_url}   (Ctrl-C ends it)")
             await stop.wait()
 

@@ -314,6 +314,10 @@ class ModbusDriver:
         }
         await self._ask(calls[function], function, f"writing {tag.name}")
 
+    def nearest(self, tag: Tag, value: Value) -> Value:
+        """Return what the registers can hold of a value."""
+        return tag.nearest(value)
+
     def shown(self, tag: Tag, value: Value) -> str:
         """Return the request that a write would send, for people. Raises ValueError."""
         function, parts = request_of(tag, value)

@@ -40,6 +40,10 @@ class Wire(Protocol):
         """Send the value once; return when the device has acknowledged it."""
         ...
 
+    def nearest(self, tag: Any, value: Value) -> Value:
+        """Return what the device can hold of a value."""
+        ...
+
 
 @dataclass(frozen=True)
 class WriteOptions:
@@ -65,8 +69,8 @@ async def check(wire: Wire, name: str, value: Value) -> Value | None:
     tag: DeviceTag = wire.tag(name)
     where = f"{wire.name}.{name}"
     try:
-        replace_step = tag.model_copy(update={"max_step": None})
-        replace_step.check_write(value)  # before anything is asked of the device
+        whatever_it_holds = tag.model_copy(update={"max_step": None})
+        whatever_it_holds.check_write(value)  # before anything is asked of the device
         readings = await wire.read([name, *(lock.tag for lock in tag.interlocks)])
         before = readings[0].value
         tag.check_write(value, before)
@@ -132,7 +136,7 @@ class _Write:
             while True:
                 try:
                     reading = (await self.wire.read([command.tag]))[0]
-                    if holds(self.tag, reading.value, command.requested, tolerance):
+                    if self._holds(reading.value, command.requested, tolerance):
                         return CommandResult("confirmed", reading.value)
                 except errors.SmartOpsError as error:
                     reason = str(error)
@@ -150,6 +154,9 @@ class _Write:
             f"{command.device}.{command.tag}: written, but it cannot be read back: {why}"
         )
 
+    def _holds(self, value: Value | None, wanted: Value, tolerance: float) -> bool:
+        return holds(value, self.wire.nearest(self.tag, wanted), tolerance)
+
     def _unknown(self, command_id: str, why: str) -> None:
         self.log.conclude(command_id, CommandResult("unknown", None, reason=why))
 
@@ -165,8 +172,8 @@ class _Write:
             except errors.SmartOpsError:
                 after = None
             tolerance, wanted = self.options.tolerance, command.requested
-            told_apart = not holds(self.tag, command.before, wanted, tolerance)
-            if told_apart and holds(self.tag, after, wanted, tolerance):
+            told_apart = not self._holds(command.before, wanted, tolerance)
+            if told_apart and self._holds(after, wanted, tolerance):
                 result = CommandResult("confirmed", after, reason=str(error))
                 self.log.conclude(command_id, result)
                 return result
@@ -204,18 +211,19 @@ class _Write:
         return replace(result, restored=True)
 
 
-def holds(tag: DeviceTag, value: Value | None, wanted: Value, tolerance: float) -> bool:
-    """Return whether the value is the wanted one, as exactly as the device can hold it."""
+def holds(value: Value | None, wanted: Value, tolerance: float) -> bool:
+    """Return whether the value is the wanted one, within the tolerance."""
     if value is None or isinstance(wanted, bool):
         return value is wanted
-    nearest = tag.nearest(wanted)
-    if isinstance(value, list) and isinstance(nearest, list):
-        pairs = zip(value, nearest, strict=False)
-        return len(value) == len(nearest) and all(_near(a, b, tolerance) for a, b in pairs)
-    return _near(value, nearest, tolerance)
+    if isinstance(value, list) and isinstance(wanted, list):
+        pairs = zip(value, wanted, strict=False)
+        return len(value) == len(wanted) and all(_near(a, b, tolerance) for a, b in pairs)
+    return _near(value, wanted, tolerance)
 
 
 def _near(value: Value, wanted: Value, tolerance: float) -> bool:
+    if isinstance(value, dict) and isinstance(wanted, dict):  # a structure: what was asked for
+        return all(value.get(name) == item for name, item in wanted.items())
     if tolerance and isinstance(value, (int, float)) and isinstance(wanted, (int, float)):
         return abs(value - wanted) <= tolerance * (1 + 1e-9)
     return value == wanted

@@ -17,6 +17,8 @@ FAULTS = {
     "plc-busy": "the PLC answers everything with exception 6",
     "plc-ignores-writes": "the PLC acknowledges a write and keeps its value",
     "plc-acts-without-answer": "the PLC carries a write out and never acknowledges it",
+    "opcua-offline": "the OPC UA server is away; it comes back when the fault is off",
+    "opcua-uncertain": "the OPC UA server calls all its values uncertain",
     "orders-down": "the orders service answers 503",
     "orders-commit-then-drop": "the orders service takes a POST, then drops the connection",
     "hmi-down": "the HMI answers 503",

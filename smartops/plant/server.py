@@ -18,6 +18,7 @@ from smartops.errors import BadInput
 from smartops.plant.faults import Faults, PlantLog
 from smartops.plant.line import TICK_S, Line
 from smartops.plant.modbus_server import PlcServer
+from smartops.plant.opcua_server import OpcUaServer
 from smartops.plant.web import hmi_app, orders_app
 
 HOST = "127.0.0.1"
@@ -25,11 +26,17 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the plant listens. OPC UA, MQTT and serial have their place here when they come."""
+    """Where the plant listens. MQTT and serial have their place here when they come."""
 
     modbus_port: int
     orders_port: int
     hmi_port: int
+    opcua_port: int = 0
+
+    @property
+    def opcua_url(self) -> str:
+        """Address of the OPC UA server."""
+        return f"opc.tcp://{HOST}:{self.opcua_port}"
 
     @property
     def orders_url(self) -> str:
@@ -60,12 +67,16 @@ class Plant:
         faults: Sequence[str] = (),
         ports: Addresses | None = None,
         log_file: Path | None = None,
+        opcua: bool = True,
     ) -> None:
+        """Make a plant; without ``opcua`` it starts at once, and has no OPC UA server."""
         self.line = Line(seed)
         self.faults = Faults(faults)
         self.log = PlantLog(log_file)
         wanted = ports or Addresses(0, 0, 0)
         self._plc = PlcServer(self.line, self.faults, self.log, wanted.modbus_port)
+        self._opcua = OpcUaServer(self.line, self.faults, self.log, wanted.opcua_port)
+        self._with_opcua = opcua
         self._wanted = wanted
         self._web: list[tuple[_QuietServer, asyncio.Task[None]]] = []
         self._clock: asyncio.Task[None] | None = None
@@ -80,13 +91,21 @@ class Plant:
                 await self._plc.start()
             except (OSError, RuntimeError) as error:
                 raise _port_taken(self._wanted.modbus_port) from error
+            if self._with_opcua:
+                with _bind(self._wanted.opcua_port) as free:
+                    self._opcua.port = free.getsockname()[1]
+                self._opcua.start()
             sockets.pop_all()
         orders_port, hmi_port = orders.getsockname()[1], hmi.getsockname()[1]
-        self.addresses = Addresses(self._plc.port, orders_port, hmi_port)
+        self.addresses = Addresses(self._plc.port, orders_port, hmi_port, self._opcua.port)
         self._clock = asyncio.create_task(self._run_clock())
         await self._serve(orders_app(self.faults, self.log), orders)
         await self._serve(hmi_app(self.line, self.faults, self.log), hmi)
         return self
+
+    async def opcua_is_ready(self) -> None:
+        """Wait for the OPC UA server, which takes some seconds more than the rest."""
+        await self._opcua.ready.wait()
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Stop everything and free the ports."""
@@ -96,6 +115,7 @@ class Plant:
         for server, _ in self._web:
             server.should_exit = True
         await asyncio.gather(*(task for _, task in self._web), return_exceptions=True)
+        await self._opcua.stop()
         await self._plc.stop()
 
     async def _run_clock(self) -> None:

@@ -112,8 +112,9 @@ async def test_a_copy_with_a_schedule(page: Page, cli: Cli, stack: Stack) -> Non
     await page.locator("button:has(svg.lucide-ellipsis-vertical)").click()
     await page.get_by_role("menuitem", name="Duplicate").click()
     await page.get_by_role("button", name="Add item").first.wait_for()
-    await page.get_by_label("Name", exact=True).first.fill("a-copy")
     await fill_in(page, "copied")
+    # Last: the page puts the template's own name there once more when it has loaded everything.
+    await page.get_by_label("Name", exact=True).first.fill("a-copy")
     await press(page, "Save")
     await page.get_by_role("button", name="Schedule", exact=True).click()
     dialog = page.get_by_role("dialog")

@@ -157,3 +157,38 @@ async def test_readings_are_kept_where_the_job_says_so(run: Run, in_stack: Stack
     assert tags(kept.run.run_id) == [("speed", "1/min", "good"), ("tank_level", "%", "good")]
     assert tags(plain.run.run_id) == []
     store.close()
+
+
+async def test_each_option_of_opc_ua(run: Run, plant_control: PlantControl) -> None:
+    """Read, write and call; how old a value may be; a quality that will do; a value that sticks."""
+    line = "nsu=urn:smartops:plant:line"
+    before = len(plant_control.log("opcua.write"))
+    detail = await run(
+        f"""
+name: opcua-options
+steps:
+  - {{id: level, kind: opcua.read, server: plant-cell, tags: [tank_level, batch], max_age: 1m}}
+  - {{id: old, kind: opcua.read, server: plant-cell, tags: [speed_setpoint], max_age: 0s,
+     require: good, on_failure: continue, needs: [level]}}
+  - {{id: now, kind: opcua.read, server: plant-cell, tags: [speed_setpoint], keep: true,
+     needs: [old]}}
+  - {{id: near, kind: opcua.write, server: plant-cell, tag: speed_setpoint, tolerance: 1,
+     verify_within: 5s, value: "{{{{ steps.now.value }}}}", restore_on_mismatch: true}}
+  - {{id: count, kind: opcua.call, server: plant-cell, node: "{line};s=Line", needs: [near],
+     method: "{line};s=ResetCounters", args: [end of shift]}}
+"""
+    )
+    assert detail.run.state == "completed", detail.run.message
+    found = {step.id: step for step in detail.steps}
+    assert found["level"].output["readings"]["batch"]["quality"] == "good"
+    assert found["old"].error_class == "BadAnswer"
+    assert "old" in (found["old"].error or "")
+    assert found["near"].output["state"] == "confirmed"
+    assert found["count"].output["result"] > 0
+    assert len(plant_control.log("opcua.write")) == before + 1
+    [command] = detail.commands
+    assert (command.device, command.tag, command.state) == (
+        "plant-cell",
+        "speed_setpoint",
+        "confirmed",
+    )

@@ -197,11 +197,11 @@ async def test_a_large_number_is_confirmed_only_by_itself(
 ) -> None:
     """One more or less is another number, however large it is."""
     tag = Tag(name="t", address=0, kind="u64", allow_write=True)
-    assert holds(tag, value, value, 0)
-    assert not holds(tag, value + 3, value, 0)
-    assert holds(tag, value + 3, value, 3)
+    assert holds(value, tag.nearest(value), 0)
+    assert not holds(value + 3, tag.nearest(value), 0)
+    assert holds(value + 3, tag.nearest(value), 3)
     tiny = Tag(name="t", address=0, kind="f64", allow_write=True)
-    assert not holds(tiny, 0.0, 5e-10, 0)
+    assert not holds(0.0, tiny.nearest(5e-10), 0)
 
 
 async def test_the_caller_may_forbid_repetition(

@@ -20,6 +20,7 @@ from tests import modbus_slave
 from tests.integration.test_modbus_driver import Log
 from tests.modbus_slave import FAULTS, LATE_S, Slave
 
+pytestmark = pytest.mark.usefixtures("home")
 TAGS = (
     Tag(name="first", address=5, kind="u16"),
     Tag(name="second", address=20, kind="u16"),

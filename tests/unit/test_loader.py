@@ -39,8 +39,8 @@ steps:
         "job.yaml:11: steps.1.actions.1: unknown do 'clik'; "
         "known: goto, fill, click, expect, extract, screenshot",
         "job.yaml:12: steps.2: unknown kind 'nope'; "
-        "known: rest.request, modbus.read, modbus.write, browser.run, wait, assert, approval, "
-        "job, python.call",
+        "known: rest.request, modbus.read, modbus.write, opcua.read, opcua.write, opcua.call, "
+        "browser.run, wait, assert, approval, job, python.call",
         "job.yaml:14: steps.3: kind is missing",
     ]
 

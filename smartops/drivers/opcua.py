@@ -1,0 +1,316 @@
+"""OPC UA: read, write and browse nodes, call methods.
+
+The library guesses types, hides qualities and asks for more than a server allows at once: all of
+that is done here. No exception of its leaves this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.client.ua_client import UASocketState
+from asyncua.common.ua_utils import data_type_to_variant_type
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.uaerrors import UaError
+
+from smartops import errors, locks
+from smartops.drivers import writing
+from smartops.drivers.opcua_session import Connection, edge, new_client, refusal
+from smartops.drivers.opcua_tags import OpcTag, with_index, with_uri
+from smartops.drivers.opcua_values import plain, reading_of, short, typed
+from smartops.drivers.readings import Command, CommandLog, CommandResult, Reading, Value
+from smartops.rehearsal import check_url
+
+_AT_ONCE = 500
+"""How many nodes one request asks for where the server gives no limit."""
+_STRUCTURE = 22
+_SERVER = "i=2253"
+"""What every server says of itself: no part of the plant."""
+
+
+@asynccontextmanager
+async def open_server(connection: Connection) -> AsyncIterator[OpcUaDriver]:
+    """Connect with a session, and close it at the end, whatever happens.
+
+    Raises DeviceUnreachable, AuthenticationFailed, UntrustedServer, LockTimeout.
+    """
+    check_url(connection.name, connection.url)
+    async with locks.exclusive(connection.resource):
+        client = await new_client(connection)
+        try:
+            with edge(connection, "connecting"):
+                await client.connect()
+                namespaces = await client.get_namespace_array()
+            driver = OpcUaDriver(client, connection, namespaces)
+            await driver.learn_limits()
+            yield driver
+        finally:
+            with contextlib.suppress(Exception):  # the connection may be gone: it is closed then
+                async with asyncio.timeout(connection.timeout.total_seconds()):
+                    await client.disconnect()
+
+
+class OpcUaDriver:
+    """An open session. Not for use by several tasks at once."""
+
+    def __init__(self, client: Client, connection: Connection, namespaces: Sequence[str]) -> None:
+        self._client = client
+        self._connection = connection
+        self._namespaces = list(namespaces)
+        self._tags = {tag.name: tag for tag in connection.tags}
+        self._types: dict[str, ua.VariantType] = {}
+        self._read_at_once = self._browse_at_once = _AT_ONCE
+        self._structures_known = False
+
+    @property
+    def name(self) -> str:
+        """The connection's name."""
+        return self._connection.name
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server can still be asked."""
+        protocol = self._client.uaclient.protocol
+        return protocol is not None and protocol.state is UASocketState.OPEN
+
+    def tag(self, name: str) -> OpcTag:
+        """Return the tag of a name. Raises UnknownTag."""
+        if name not in self._tags:
+            known = ", ".join(sorted(self._tags)) or "none"
+            raise errors.UnknownTag(f"{self.name} has no tag {name!r}; it has: {known}")
+        return self._tags[name]
+
+    def node_id(self, node: str) -> ua.NodeId:
+        """Return a node as this server numbers its namespace. Raises UnknownTag."""
+        try:
+            return ua.NodeId.from_string(with_index(node, self._namespaces))
+        except (ValueError, UaError) as error:
+            raise errors.UnknownTag(f"{self.name}: {node}: {error}") from None
+
+    async def learn_limits(self) -> None:
+        """Ask how many nodes one request may name; a server that does not say has no limit."""
+        limits = (
+            ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
+            ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
+        )
+        found = []
+        for number in limits:
+            [data] = await self._read([ua.NodeId(ua.Int32(number))])
+            value = data.Value.Value if data.Value is not None else None
+            found.append(min(value, _AT_ONCE) if isinstance(value, int) and value else _AT_ONCE)
+        self._read_at_once, self._browse_at_once = found
+
+    # --- reading -----------------------------------------------------------------------------
+
+    async def read(self, names: Iterable[str]) -> list[Reading]:
+        """Return a reading for each name, in that order, in as few requests as the server allows.
+
+        Raises UnknownTag, DeviceTimeout, DeviceUnreachable.
+        """
+        wanted = [self.tag(name) for name in names]
+        found = await self._read([self.node_id(tag.node) for tag in wanted])
+        if any(_is_raw(data) for data in found) and not self._structures_known:
+            with edge(self._connection, "reading the types of structures"):
+                await self._client.load_data_type_definitions()
+            self._structures_known = True
+            found = await self._read([self.node_id(tag.node) for tag in wanted])
+        now = datetime.now(UTC)
+        return [reading_of(tag, data, now) for tag, data in zip(wanted, found, strict=True)]
+
+    async def _read(
+        self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value
+    ) -> list[ua.DataValue]:
+        found: list[ua.DataValue] = []
+        for start in range(0, len(nodes), self._read_at_once):
+            wanted = [
+                ua.ReadValueId(NodeId=node, AttributeId=attribute)
+                for node in nodes[start : start + self._read_at_once]
+            ]
+            asked = ua.ReadParameters(
+                TimestampsToReturn=ua.TimestampsToReturn.Both, NodesToRead=wanted
+            )
+            with edge(self._connection, f"reading {len(wanted)} nodes"):
+                answers = await self._client.uaclient.read(asked)
+            if len(answers) != len(wanted):
+                raise errors.BadAnswer(
+                    f"{self.name}: {len(answers)} answers to {len(wanted)} questions"
+                )
+            found += answers
+        return found
+
+    # --- writing -----------------------------------------------------------------------------
+
+    async def write(
+        self,
+        name: str,
+        value: Value,
+        log: CommandLog,
+        options: writing.WriteOptions = writing.WriteOptions(),  # noqa: B008 - it is frozen
+    ) -> tuple[Command, CommandResult]:
+        """Write once, read back until the value is there, and put all of it on record.
+
+        Raises UnknownTag, WriteRefused (nothing was sent), DeviceRefused, WriteMismatch, and
+        UnknownOutcome when nobody can say whether the server took the value.
+        """
+        return await writing.write(self, name, value, log, options)
+
+    async def send(self, tag: OpcTag, value: Value) -> None:
+        """Send the value once; return when the server has taken it. For ``writing`` only."""
+        node = self.node_id(tag.node)
+        variant = await self._variant(tag, node, value)
+        item = ua.WriteValue(
+            NodeId=node, AttributeId=AttributeIds.Value, Value=ua.DataValue(variant)
+        )
+        text = f"writing {tag.name}"
+        with edge(self._connection, text):
+            [status] = await self._client.uaclient.write(ua.WriteParameters(NodesToWrite=[item]))
+        if not status.is_good():
+            raise refusal(status, f"{self.name}: {text}")
+
+    async def _variant(self, tag: OpcTag, node: ua.NodeId, value: Value) -> ua.Variant:
+        kind = await self._type_of(node)
+        now: Any = None
+        if kind is ua.VariantType.ExtensionObject:
+            [data] = await self._read([node])
+            now = data.Value.Value if data.Value is not None else None
+        number = tag.number(value)
+        try:
+            return ua.Variant(typed(number, kind, now), kind, is_array=isinstance(value, list))
+        except errors.BadInput as error:
+            raise errors.DeviceRefused(f"{self.name}.{tag.name}: {error}") from None
+
+    async def _type_of(self, node: ua.NodeId) -> ua.VariantType:
+        """Return the type that the server wants, asked for once."""
+        key = node.to_string()
+        if key not in self._types:
+            [data] = await self._read([node], AttributeIds.DataType)
+            if data.Value is None or data.Value.Value is None:
+                status = data.StatusCode or ua.StatusCode()
+                raise errors.DeviceRefused(f"{self.name}: {key}: {status.name}")
+            self._types[key] = await self._variant_type(data.Value.Value)
+        return self._types[key]
+
+    async def _variant_type(self, data_type: ua.NodeId) -> ua.VariantType:
+        with edge(self._connection, "reading a type"):
+            found = await data_type_to_variant_type(self._client.get_node(data_type))
+        return ua.VariantType.ExtensionObject if found.value == _STRUCTURE else found
+
+    def nearest(self, tag: OpcTag, value: Value) -> Value:
+        """Return what the server can hold of a value, as far as its type is known."""
+        kind = self._types.get(self.node_id(tag.node).to_string())
+        found: Value = short(value) if kind is ua.VariantType.Float else value
+        return found
+
+    def shown(self, tag: OpcTag, value: Value) -> str:
+        """Return what a write would send, for people."""
+        return f"{tag.node}: {value!r}"
+
+    # --- methods and nodes -------------------------------------------------------------------
+
+    async def prepare(self, method: str, arguments: Sequence[Any]) -> list[ua.Variant]:
+        """Return a method's arguments in the types that it wants. Raises BadInput."""
+        wanted = await self._arguments_of(self.node_id(method))
+        if len(wanted) != len(arguments):
+            names = (argument.Name or argument.DataType.to_string() for argument in wanted)
+            raise errors.BadInput(
+                f"{self.name}: {method} takes the arguments {', '.join(names) or 'none'}"
+            )
+        variants = []
+        for given, argument in zip(arguments, wanted, strict=True):
+            kind = await self._variant_type(argument.DataType)
+            value = typed(given, kind)
+            variants.append(ua.Variant(value, kind, is_array=isinstance(given, list)))
+        return variants
+
+    async def call(
+        self, object_node: str, method: str, arguments: list[ua.Variant], *, repeatable: bool
+    ) -> list[Any]:
+        """Call a method once, with what :meth:`prepare` gave; return what it gives.
+
+        Raises DeviceRefused, and UnknownOutcome where it may have been called.
+        """
+        request = ua.CallMethodRequest(
+            ObjectId=self.node_id(object_node),
+            MethodId=self.node_id(method),
+            InputArguments=arguments,
+        )
+        what = f"calling {method}"
+        try:
+            with edge(self._connection, what):
+                [result] = await self._client.uaclient.call([request])
+        except (errors.DeviceTimeout, errors.DeviceUnreachable) as error:
+            if repeatable:
+                raise
+            raise errors.UnknownOutcome(
+                f"{error}, so that nobody knows whether it was called",
+                hint="Look at the device before the job is run again.",
+            ) from error
+        if not result.StatusCode.is_good():
+            raise refusal(result.StatusCode, f"{self.name}: {what}")
+        return [plain(argument) for argument in result.OutputArguments]
+
+    async def _arguments_of(self, method: ua.NodeId) -> list[ua.Argument]:
+        with edge(self._connection, "reading the arguments of a method"):
+            for child in await self._client.get_node(method).get_properties():
+                name = await child.read_browse_name()
+                if name.Name == "InputArguments":
+                    return list(await child.read_value())
+        return []
+
+    async def browse(self, below: str = "i=85", *, depth: int = 10) -> list[dict[str, Any]]:
+        """Return the variables and methods below a node: node, name, class, type, value.
+
+        Nodes are given with their namespace by URI, as tag maps should have them.
+        """
+        found: list[dict[str, Any]] = []
+        level = {self.node_id(below): ""}
+        seen = set(level)
+        for _ in range(depth):
+            following: dict[ua.NodeId, str] = {}
+            for reference, parent in await self._below(list(level)):
+                node = ua.NodeId.from_string(reference.NodeId.to_string())
+                if node in seen or node.to_string() == _SERVER:
+                    continue
+                seen.add(node)
+                name = f"{level[parent]}/{reference.BrowseName.Name}".lstrip("/")
+                following[node] = name
+                if reference.NodeClass in {ua.NodeClass.Variable, ua.NodeClass.Method}:
+                    shown = with_uri(node.to_string(), self._namespaces)
+                    kind = ua.NodeClass(reference.NodeClass).name.lower()
+                    found.append({"node": shown, "name": name, "class": kind})
+            level = following
+        variables = [entry for entry in found if entry["class"] == "variable"]
+        values = await self._read([self.node_id(entry["node"]) for entry in variables])
+        for entry, data in zip(variables, values, strict=True):
+            entry["value"] = plain(data.Value.Value) if data.Value is not None else None
+            entry["type"] = data.Value.VariantType.name if data.Value is not None else ""
+        return found
+
+    async def _below(
+        self, nodes: Sequence[ua.NodeId]
+    ) -> list[tuple[ua.ReferenceDescription, ua.NodeId]]:
+        """Return what stands below nodes, each with the node that it is below."""
+        found: list[tuple[ua.ReferenceDescription, ua.NodeId]] = []
+        for start in range(0, len(nodes), self._browse_at_once):
+            asked = nodes[start : start + self._browse_at_once]
+            part = [self._client.get_node(node) for node in asked]
+            with edge(self._connection, "browsing"):
+                results = await self._client.browse_nodes(part)
+            for node, result in results:
+                found += [(reference, node.nodeid) for reference in result.References or ()]
+        return found
+
+
+def _is_raw(data: ua.DataValue) -> bool:
+    """Return whether it is a structure whose type the library does not know yet."""
+    value = data.Value.Value if data.Value is not None else None
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, ua.ExtensionObject) and type(first) is ua.ExtensionObject

@@ -1,0 +1,224 @@
+"""OPC UA connections: who the server has to be, who we are to it, and what its errors mean.
+
+The library trusts whoever answers, and fails with whatever its code runs into.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.crypto import security_policies as policies
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+
+from smartops import errors
+from smartops.drivers import opcua_trust
+from smartops.drivers.opcua_tags import OpcTag
+
+logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it reports what is handled here
+
+Policy = Literal[
+    "none",
+    "Basic256Sha256",
+    "Aes128Sha256RsaOaep",
+    "Aes256Sha256RsaPss",
+    "Basic256",
+    "Basic128Rsa15",
+]
+Mode = Literal["sign", "sign-and-encrypt"]
+_POLICIES: dict[str, type[policies.SecurityPolicy]] = {
+    "Basic256Sha256": policies.SecurityPolicyBasic256Sha256,
+    "Aes128Sha256RsaOaep": policies.SecurityPolicyAes128Sha256RsaOaep,
+    "Aes256Sha256RsaPss": policies.SecurityPolicyAes256Sha256RsaPss,
+    "Basic256": policies.SecurityPolicyBasic256,
+    "Basic128Rsa15": policies.SecurityPolicyBasic128Rsa15,
+}
+_MODES = {
+    "sign": ua.MessageSecurityMode.Sign,
+    "sign-and-encrypt": ua.MessageSecurityMode.SignAndEncrypt,
+}
+_REFUSED = frozenset(
+    {
+        "BadArgumentsMissing",
+        "BadAttributeIdInvalid",
+        "BadDataEncodingInvalid",
+        "BadIndexRangeInvalid",
+        "BadIndexRangeNoData",
+        "BadInvalidArgument",
+        "BadMethodInvalid",
+        "BadNodeIdInvalid",
+        "BadNodeIdUnknown",
+        "BadNotExecutable",
+        "BadNotImplemented",
+        "BadNotSupported",
+        "BadNotWritable",
+        "BadOutOfRange",
+        "BadSecurityModeInsufficient",
+        "BadServiceUnsupported",
+        "BadTooManyArguments",
+        "BadTooManyOperations",
+        "BadTypeMismatch",
+        "BadUserAccessDenied",
+        "BadWriteNotSupported",
+    }
+)
+"""With these the server has surely not done what it was asked for."""
+_LOGIN = ("BadUserAccessDenied", "BadIdentityTokenRejected", "BadIdentityTokenInvalid")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where a server is, how it is to be known, and who we are to it."""
+
+    name: str
+    url: str
+    tags: tuple[OpcTag, ...]
+    policy: Policy = "none"
+    mode: Mode = "sign-and-encrypt"
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    user_certificate: str | None = None
+    """Paths of the certificate (DER or PEM) and key (PEM) of a user who logs in with them."""
+    user_key: str | None = None
+    pinned: str = ""
+    """The SHA-256 of the server's certificate, in hexadecimal digits, where it is pinned."""
+    timeout: timedelta = timedelta(seconds=4)
+
+    @property
+    def resource(self) -> str:
+        """What steps must not use at the same time."""
+        parts = urlsplit(self.url)
+        return f"opcua://{parts.hostname}:{parts.port or 4840}"
+
+
+def _plain_client(connection: Connection) -> Client:
+    timeout_s = connection.timeout.total_seconds()
+    # The watchdog takes a server that is busy for longer than its interval for a dead one.
+    client = Client(connection.url, timeout=timeout_s, watchdog_intervall=max(10.0, 2 * timeout_s))
+    client.application_uri = opcua_trust.application_uri()
+    client.name = client.description = "SmartOps"
+    return client
+
+
+async def new_client(connection: Connection) -> Client:
+    """Return a client that knows who the server has to be; it is not connected yet.
+
+    Raises UntrustedServer, DeviceUnreachable, BadAnswer.
+    """
+    client = _plain_client(connection)
+    if connection.username is not None:
+        client.set_user(connection.username)
+        client.set_password(connection.password or "")
+    with edge(connection, "connecting"):
+        if connection.user_certificate and connection.user_key:
+            await client.load_client_certificate(connection.user_certificate)
+            await client.load_private_key(Path(connection.user_key))
+        if connection.policy != "none":
+            certificate, key = await asyncio.to_thread(opcua_trust.own_certificate)
+            await client.set_security(
+                _POLICIES[connection.policy],
+                certificate,
+                key,
+                server_certificate=await _server_certificate(connection),
+                mode=_MODES[connection.mode],
+            )
+    return client
+
+
+async def _server_certificate(connection: Connection) -> bytes:
+    """Return the certificate that the server has to prove to be its own."""
+    trusted = opcua_trust.trusted_certificate(connection.url)
+    pinned = connection.pinned.replace(":", "").lower()
+    if trusted is not None and pinned in {"", opcua_trust.fingerprint(trusted)}:
+        return trusted
+    shown = await offered_certificate(connection)
+    found = opcua_trust.fingerprint(shown)
+    if pinned == found:
+        return shown
+    if pinned:
+        raise errors.UntrustedServer(
+            f"{connection.name}: the server at {connection.url} shows another certificate than the "
+            f"pinned one: {opcua_trust.described(shown)}, SHA-256 {found}"
+        )
+    raise errors.UntrustedServer(
+        f"{connection.name}: nobody has trusted the certificate of {connection.url}: "
+        f"{opcua_trust.described(shown)}, SHA-256 {found}",
+        hint=f"Compare it with the server's, then call `smartops device trust {connection.name}`.",
+    )
+
+
+async def offered_certificate(connection: Connection) -> bytes:
+    """Return the certificate (DER) that whoever answers at the address shows; it proves nothing.
+
+    Raises DeviceUnreachable, and BadAnswer where policy and mode are not offered.
+    """
+    with edge(connection, "asking for the endpoints"):
+        endpoints = await _plain_client(connection).connect_and_get_server_endpoints()
+    for endpoint in endpoints:
+        wanted_policy = endpoint.SecurityPolicyUri == _POLICIES[connection.policy].URI
+        if wanted_policy and endpoint.SecurityMode == _MODES[connection.mode]:
+            return bytes(policies_first(endpoint.ServerCertificate))
+    offered = sorted(
+        f"{e.SecurityPolicyUri.rpartition('#')[2]} {e.SecurityMode.name}" for e in endpoints
+    )
+    raise errors.BadAnswer(
+        f"{connection.name}: {connection.url} does not offer {connection.policy} "
+        f"{connection.mode}; it offers {', '.join(offered)}"
+    )
+
+
+def policies_first(chain: bytes) -> bytes:
+    """Return the first certificate of a chain in DER: a server may send its issuers behind it."""
+    if chain[1] < 0x80:
+        return chain[: chain[1] + 2]
+    size = chain[1] & 0x7F
+    return chain[: int.from_bytes(chain[2 : 2 + size], "big") + 2 + size]
+
+
+@contextlib.contextmanager
+def edge(connection: Connection, what: str) -> Iterator[None]:
+    """Turn the library's errors into ours, with what was being done."""
+    text = f"{connection.name}: {what}"
+    try:
+        yield
+    except errors.SmartOpsError:
+        raise
+    except UaStatusCodeError as error:
+        status = ua.StatusCode(error.code)
+        if status.name in _LOGIN:
+            raise errors.AuthenticationFailed(f"{text}: {status.name}") from error
+        if status.name.startswith(("BadCertificate", "BadSecurity")):
+            raise errors.UntrustedServer(f"{text}: {status.name}: {status.doc}") from error
+        raise refusal(status, text) from error
+    except AssertionError as error:  # what the library makes of a refused secure channel
+        raise errors.UntrustedServer(
+            f"{text}: the server refuses the secure channel",
+            hint="Check its list of trusted certificates, the security policy and the mode.",
+        ) from error
+    except TimeoutError as error:
+        raise errors.DeviceTimeout(f"{text}: no answer") from error
+    except (OSError, ConnectionError) as error:
+        raise errors.DeviceUnreachable(
+            f"{text}: {str(error) or 'the connection was lost'}"
+        ) from error
+    except UaError as error:
+        raise errors.BadAnswer(f"{text}: {error}") from error
+
+
+def refusal(status: ua.StatusCode, text: str) -> errors.SmartOpsError:
+    """Return the error for a bad status: a refusal, or something that may pass."""
+    said = f"{text}: {status.name}"
+    if status.name in _REFUSED:
+        return errors.DeviceRefused(said)
+    if status.name in {"BadTimeout", "BadRequestTimeout"}:
+        return errors.DeviceTimeout(said)
+    return errors.DeviceBusy(said)

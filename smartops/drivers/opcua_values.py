@@ -1,0 +1,187 @@
+"""OPC UA values as JSON holds them, and back. Knows the library's types, and no connection."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import struct
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from asyncua import ua
+
+from smartops.drivers.opcua_tags import OpcTag
+from smartops.drivers.readings import Quality, Reading, Value
+from smartops.errors import BadInput
+
+_WHOLE = {
+    ua.VariantType.SByte: (-(2**7), 2**7),
+    ua.VariantType.Byte: (0, 2**8),
+    ua.VariantType.Int16: (-(2**15), 2**15),
+    ua.VariantType.UInt16: (0, 2**16),
+    ua.VariantType.Int32: (-(2**31), 2**31),
+    ua.VariantType.UInt32: (0, 2**32),
+    ua.VariantType.Int64: (-(2**63), 2**63),
+    ua.VariantType.UInt64: (0, 2**64),
+}
+_FLOATS = (ua.VariantType.Float, ua.VariantType.Double)
+
+
+def reading_of(tag: OpcTag, data: ua.DataValue, now: datetime) -> Reading:
+    """Return what a server said of a tag. Bad never has a value, and uncertain says so."""
+    status = data.StatusCode or ua.StatusCode()  # none means good
+    quality: Quality = "bad"
+    if status.is_good():
+        quality = "good"
+    elif status.is_uncertain():
+        quality = "uncertain"
+    reason = "" if quality == "good" else status.name
+    source_at = data.SourceTimestamp
+    if source_at is not None and source_at.tzinfo is None:
+        source_at = source_at.replace(tzinfo=UTC)
+    value: Value | None = None
+    if quality != "bad":
+        try:
+            value = _plain_value(data)
+            value = tag.named(value) if tag.enum else value
+        except ValueError as error:
+            quality, reason, value = "bad", str(error), None
+    return Reading(tag.name, value, tag.unit, quality, reason, now, source_at)
+
+
+def _plain_value(data: ua.DataValue) -> Value:
+    if data.Value is None or data.Value.Value is None:
+        raise ValueError("the server gives no value")
+    found = plain(data.Value.Value)
+    if isinstance(found, float) and not math.isfinite(found):
+        raise ValueError(f"the server gives {found}, no number")
+    value: Value = short(found) if data.Value.VariantType is ua.VariantType.Float else found
+    return value
+
+
+def short(value: Any) -> Any:
+    """Return what 32 bits hold of a number, in few digits: 64.09, not 64.08999633789062."""
+    if isinstance(value, list):
+        return [short(item) for item in value]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    try:
+        return float(f"{struct.unpack('f', struct.pack('f', value))[0]:.7g}")
+    except OverflowError:
+        return value
+
+
+def plain(value: Any) -> Any:
+    """Return a value of the library as JSON holds it."""
+    if value is None or isinstance(value, (bool, str, float)):
+        return value
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, int):
+        return value
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, ua.LocalizedText):
+        return value.Text or ""
+    if isinstance(value, ua.QualifiedName):
+        return value.to_string()
+    if isinstance(value, ua.NodeId):
+        return value.to_string()
+    if isinstance(value, ua.StatusCode):
+        return value.name
+    if isinstance(value, ua.Variant):
+        return plain(value.Value)
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        return {field.name: plain(getattr(value, field.name)) for field in fields}
+    return str(value)
+
+
+def typed(value: Any, kind: ua.VariantType, now: Any = None) -> Any:
+    """Return a value as the server's type wants it; raise BadInput where it does not fit.
+
+    ``now`` is what the server holds now: a structure is made from it, field by field.
+    """
+    if isinstance(value, list):
+        held = now if isinstance(now, list) else []
+        return [typed(item, kind, held[0] if held else None) for item in value]
+    if kind in _WHOLE:
+        return _whole(value, kind)
+    if kind in _FLOATS:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise BadInput(f"{value!r} is no number, and a {kind.name} is wanted")
+        return float(value)
+    if kind is ua.VariantType.Boolean:
+        return _of_type(value, bool, kind)
+    if kind is ua.VariantType.String:
+        return _of_type(value, str, kind)
+    if kind is ua.VariantType.ExtensionObject:
+        return _structure(value, now)
+    return _text_like(_of_type(value, str, kind), kind)
+
+
+def _of_type(value: Any, wanted: type, kind: ua.VariantType) -> Any:
+    if not isinstance(value, wanted):
+        raise BadInput(f"{value!r} is no {kind.name}")
+    return value
+
+
+def _whole(value: Any, kind: ua.VariantType) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        raise BadInput(f"{value!r} is no whole number, and a {kind.name} is wanted")
+    low, high = _WHOLE[kind]
+    if not low <= value < high:
+        raise BadInput(f"{value} does not fit into {kind.name}")
+    return int(value)
+
+
+def _text_like(text: str, kind: ua.VariantType) -> Any:
+    try:
+        match kind:
+            case ua.VariantType.DateTime:
+                moment = datetime.fromisoformat(text)
+                return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            case ua.VariantType.ByteString:
+                return bytes.fromhex(text)
+            case ua.VariantType.Guid:
+                return UUID(text)
+            case ua.VariantType.LocalizedText:
+                return ua.LocalizedText(text)
+            case ua.VariantType.QualifiedName:
+                return ua.QualifiedName.from_string(text)
+            case ua.VariantType.NodeId:
+                return ua.NodeId.from_string(text)
+    except ValueError as error:
+        raise BadInput(f"{text!r} is no {kind.name}: {error}") from None
+    raise BadInput(f"values of type {kind.name} cannot be written")
+
+
+def _structure(value: Any, now: Any) -> Any:
+    if not isinstance(value, Mapping) or not dataclasses.is_dataclass(now):
+        raise BadInput("a structure is written as an object whose fields the server knows")
+    fields = {field.name: getattr(now, field.name) for field in dataclasses.fields(now)}
+    unknown = set(value) - set(fields)
+    if unknown:
+        raise BadInput(f"the structure has no {', '.join(sorted(unknown))}; it has {list(fields)}")
+    changed = {name: _like(item, fields[name]) for name, item in value.items()}
+    return dataclasses.replace(now, **changed)  # type: ignore[type-var]
+
+
+def _like(value: Any, now: Any) -> Any:
+    """Return a field's new value in the type of what it holds now."""
+    if isinstance(now, bool) or isinstance(value, bool):
+        return _of_type(value, bool, ua.VariantType.Boolean)
+    if isinstance(now, int):
+        return _whole(value, ua.VariantType.Int64)
+    if isinstance(now, float):
+        return typed(value, ua.VariantType.Double)
+    if dataclasses.is_dataclass(now):
+        return _structure(value, now)
+    return value

@@ -92,8 +92,8 @@ def language_page() -> str:
 def tags_page() -> str:
     """Return the page of the tag map."""
     intro = (
-        "A device's tag map gives names to its registers, coils or nodes. It stands in a YAML file (a "
-        "list) or a CSV file (a header, a tag per line), or in the fields of the saved device."
+        "A device's tag map gives names to its registers, coils or nodes. It stands in a YAML file "
+        "(a list) or a CSV file (a header, a tag per line), or in the fields of the saved device."
     )
     own = [name for name in Tag.model_fields if name not in DeviceTag.model_fields]
     parts = [

@@ -14,7 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from services.stack import Stack
-from tests.acceptance.conftest import Cli, fenced
+from tests.acceptance.conftest import Cli, Run, fenced
 from tests.conftest import ROOT, wait_for
 
 pytestmark = pytest.mark.stack
@@ -45,6 +45,13 @@ def test_the_readmes_job(cli: Cli, tmp_path: Path) -> None:
     level, enough = json.loads(done.stdout)["steps"]
     assert (level["state"], enough["state"]) == ("completed", "completed")
     assert level["output"]["readings"]["tank_level"]["unit"] == "%"
+
+
+async def test_the_job_for_opc_ua(run: Run) -> None:
+    """As the page shows it: read, written and read back, called."""
+    detail = await run(fenced("docs/how-to/opcua.md", "yaml", "cell-report"))
+    assert detail.run.state == "completed", detail.run.message
+    assert [step.state for step in detail.steps] == ["completed"] * 3
 
 
 def test_a_run_by_the_rest_api(stack: Stack, cli: Cli) -> None:

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from services.stack import Stack
 from tests.acceptance.conftest import Cli, Run, fenced
-from tests.conftest import ROOT, wait_for
+from tests.conftest import PREFECT_LEAVES_SOCKETS, ROOT, wait_for
 
 pytestmark = pytest.mark.stack
 
@@ -47,6 +47,7 @@ def test_the_readmes_job(cli: Cli, tmp_path: Path) -> None:
     assert level["output"]["readings"]["tank_level"]["unit"] == "%"
 
 
+@PREFECT_LEAVES_SOCKETS
 async def test_the_job_for_opc_ua(run: Run) -> None:
     """As the page shows it: read, written and read back, called."""
     detail = await run(fenced("docs/how-to/opcua.md", "yaml", "cell-report"))

@@ -3,6 +3,7 @@
 from blocks.browser import BrowserProfile
 from blocks.connection import Connection, load_connection
 from blocks.modbus import ModbusDevice
+from blocks.mqtt import MqttBroker
 from blocks.opcua import OpcUaServer
 from blocks.rest import HttpService
 
@@ -11,6 +12,7 @@ __all__ = [
     "Connection",
     "HttpService",
     "ModbusDevice",
+    "MqttBroker",
     "OpcUaServer",
     "load_connection",
 ]

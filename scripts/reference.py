@@ -18,7 +18,7 @@ from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tags import Tag
 from smartops.durations import format_duration
 from smartops.jobs.kinds.check import Check
-from smartops.jobs.kinds.wait import TagCondition, UrlCondition
+from smartops.jobs.kinds.wait import MessageCondition, TagCondition, UrlCondition
 from smartops.jobs.param import Param
 from smartops.jobs.scheduling import Between, Missed, Schedule, SkipOn
 from smartops.jobs.schema import job_schema
@@ -83,6 +83,7 @@ def language_page() -> str:
         parts += [f"## `{kind}`", (model.__doc__ or "").strip(), *_fields(model, own)]
     parts += ["## Parts of steps", *_model("Check of an `assert`", Check, level=3)]
     parts += _model("Tag condition of a `wait`", TagCondition, level=3)
+    parts += _model("Message condition of a `wait`", MessageCondition, level=3)
     parts += _model("URL condition of a `wait`", UrlCondition, level=3)
     for name in ("Goto", "Fill", "Click", "Expect", "Extract", "Screenshot", "Target"):
         parts += _model(f"{name} of a `browser.run`", getattr(vocabulary, name), level=3)

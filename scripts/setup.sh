@@ -21,6 +21,7 @@ has_chromium() { [ -n "${SMARTOPS_BROWSER_EXECUTABLE:-}" ] || command -v chromiu
   command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }
 has_mariadb() { command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] ||
   [ -n "${SMARTOPS_TEST_MYSQL_URL:-}" ]; }
+has_mosquitto() { command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ]; }
 has_mariadb_client() { command -v mariadb-dump >/dev/null && command -v mariadb-binlog >/dev/null; }
 
 missing=()
@@ -30,11 +31,16 @@ if [ -n "${python:-}" ] && [ ! -x .venv/bin/python ] && ! command -v uv >/dev/nu
 has_chromium || missing+=(chromium fonts-dejavu-core)
 if [ "${1:-}" = --test ] && ! has_mariadb; then missing+=(mariadb-server-core mariadb-client-core); fi
 if [ "${1:-}" = --test ] && ! has_mariadb_client; then missing+=(mariadb-client); fi
+if [ "${1:-}" = --test ] && ! has_mosquitto; then missing+=(mosquitto); fi
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing by apt: ${missing[*]} (a minute or so)"
     export DEBIAN_FRONTEND=noninteractive
+    if [[ " ${missing[*]} " == *" mosquitto "* ]] && [ -d /run/systemd/system ]; then
+      say "the tests start a broker of their own: Debian's mosquitto service is masked"
+      systemctl mask --quiet mosquitto
+    fi
     log=$(mktemp)
     if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
       tail -n 20 "$log" >&2

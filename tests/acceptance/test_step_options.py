@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from blocks import HttpService
+from blocks import HttpService, MqttBroker
 from services.stack import Stack
 from smartops.audit import models
 from smartops.audit.store import Store
+from smartops.drivers import mqtt
+from tests import mosquitto
 from tests.acceptance.conftest import PlantControl, Run
 from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
 
@@ -192,3 +194,57 @@ steps:
         "speed_setpoint",
         "confirmed",
     )
+
+
+@pytest.fixture(scope="module")
+def mosquitto_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mosquitto.Broker]:
+    with mosquitto.running(tmp_path_factory.mktemp("mosquitto")) as found:
+        yield found
+
+
+async def test_each_option_of_mqtt(run: Run, mosquitto_broker: mosquitto.Broker) -> None:
+    """What is published, and how, reaches those who listen; messages and answers are waited for."""
+    saving: Any = MqttBroker(host="127.0.0.1", port=mosquitto_broker.port).save(
+        "bus", overwrite=True
+    )
+    await saving
+    connection = mqtt.Connection("test", "127.0.0.1", mosquitto_broker.port)
+    publish = "kind: mqtt.publish, broker: bus"
+    wait = "kind: wait"
+    with mosquitto_broker.station():
+        async with mqtt.open_broker(connection) as listener:
+            await listener.subscribe("out/#", 2)
+            detail = await run(
+                f"""
+name: mqtt-options
+steps:
+  - {{id: a, {publish}, topic: out/a, payload: {{speed: 7}}, qos: 2}}
+  - {{id: b, {publish}, topic: out/b, payload: "0a0b", format: hex, needs: [a], qos: 0}}
+  - {{id: c, {publish}, topic: kept/c, payload: {{state: {{code: 5}}}}, retain: true, needs: [b]}}
+  - {{id: d, {publish}, topic: kept/d, payload: soon gone, retain: true, expiry: 1s, needs: [c]}}
+  - {{id: pause, kind: wait, duration: 2s, needs: [d]}}
+  - {{id: here, {wait}, timeout: 10s, needs: [pause], message: {{broker: bus, topic: "kept/#", retained: true,
+     field: state.code, op: ">", value: 4}}}}
+  - {{id: gone, {wait}, timeout: 2s, needs: [pause], on_failure: continue,
+     message: {{broker: bus, topic: kept/d, retained: true}}}}
+  - {{id: "new", {wait}, timeout: 2s, needs: [pause], on_failure: continue,
+     message: {{broker: bus, topic: kept/c}}}}
+  - {{id: refused, {publish}, topic: secret/x, payload: 1, on_failure: continue}}
+  - {{id: ask, kind: mqtt.ask, broker: bus, topic: ask/nobody, payload: hello, timeout: 1s,
+     effect: read, on_failure: continue}}
+  - {{id: asked, kind: mqtt.ask, broker: bus, topic: ask/me, payload: "6869", format: hex, qos: 2}}
+"""
+            )
+            messages = [await listener.next_message() for _ in range(2)]
+    found = {step.id: step for step in detail.steps}
+    assert detail.run.state == "completed", detail.run.message
+    assert [(m.topic, m.payload, m.qos) for m in messages] == [
+        ("out/a", {"speed": 7}, 2),
+        ("out/b", "\n\x0b", 0),
+    ]
+    assert found["here"].output["message"]["payload"] == {"state": {"code": 5}}
+    for step in ("gone", "new", "ask"):
+        assert found[step].error_class == "StepTimeout", step
+    assert found["refused"].error_class == "DeviceRefused"
+    answer = found["asked"].output
+    assert (answer["payload"], answer["qos"]) == ("HI", 2)

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from services.devices import has_changed
+from smartops.drivers.mqtt import Message
 from smartops.drivers.opcua_tags import tag_names
 from smartops.drivers.readings import Quality, Reading
 from smartops.errors import BadAnswer
+from smartops.jobs.kinds.wait import MessageCondition
 from tasks.device import readings_found
 from tasks.opcua import aged
+from tasks.wait import is_wanted
 
 
 def reading(quality: Quality) -> Reading:
@@ -78,3 +81,27 @@ def test_names_for_what_a_server_has() -> None:
         "tag",
         "line_speed_setpoint_3",
     ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "fields", "wanted"),
+    [
+        ({"a": {"b": 5}}, {"field": "a.b", "value": 5}, True),
+        ({"a": {"b": 5}}, {"field": "a.b", "op": ">", "value": 5}, False),
+        ({"a": {"b": 5}}, {"field": "a.c", "value": 5}, False),
+        ({"a": {"b": 5}}, {"field": "a.b.c", "value": 5}, False),
+        ({"a": {"b": 5}}, {"field": "a", "value": 5}, False),
+        ("ON", {"value": "ON"}, True),
+        ("ON", {"value": 1}, False),
+        ([1], {"value": 1}, False),
+        (None, {}, True),
+    ],
+)
+def test_which_message_is_waited_for(payload: Any, fields: dict[str, Any], wanted: bool) -> None:
+    """By a part of its payload; what cannot be compared is not it."""
+    condition = MessageCondition.model_validate({"broker": "b", "topic": "t", **fields})
+    message = Message("t", payload, 1, False, datetime.now(UTC))
+    assert is_wanted(message, condition) is wanted
+    assert not is_wanted(replace(message, retained=True), condition)
+    kept = condition.model_copy(update={"retained": True})
+    assert is_wanted(replace(message, retained=True), kept) is wanted

@@ -15,7 +15,18 @@ from smartops.errors import BadInput
 from smartops.jobs.step import StepBase
 from smartops.settings import get_settings
 
-BUILT_IN = ("rest", "modbus", "opcua", "browser", "wait", "check", "approval", "job", "python")
+BUILT_IN = (
+    "rest",
+    "modbus",
+    "opcua",
+    "mqtt",
+    "browser",
+    "wait",
+    "check",
+    "approval",
+    "job",
+    "python",
+)
 K = TypeVar("K", bound=StepBase)
 STEP_KINDS: dict[str, type[StepBase]] = {}
 """The kinds that are loaded so far, by name."""

@@ -51,9 +51,39 @@ class UrlCondition(Strict):
     )
 
 
+class MessageCondition(Strict):
+    """A message that is to come through a broker."""
+
+    broker: str = Field(
+        min_length=1, title="Broker", description="Name of the saved MQTT Broker connection."
+    )
+    topic: str = Field(
+        min_length=1,
+        title="Topic",
+        description="Where it comes, such as plant/+/state: + is any level, # all the rest.",
+    )
+    field: str = Field(
+        default="",
+        title="Field",
+        description="Which part of a JSON payload is compared, such as state.code; empty: all of "
+        "it.",
+    )
+    op: Operator = Field(
+        default="==", title="Comparison", description="How it must compare with the value."
+    )
+    value: Scalar | None = Field(
+        default=None, title="Value", description="What is waited for; empty: any message."
+    )
+    retained: bool = Field(
+        default=False,
+        title="Retained",
+        description="Whether a message that was there before counts, which the broker has kept.",
+    )
+
+
 @register
 class Wait(StepBase):
-    """Wait for a while, or until something is so; give one of duration, tag and url."""
+    """Wait for a while, or until something is so; give one of duration, tag, url and message."""
 
     model_config = ConfigDict(title="Wait")
 
@@ -70,19 +100,24 @@ class Wait(StepBase):
     url: UrlCondition | None = Field(
         default=None, title="Until a URL", description="Wait until a page answers as expected."
     )
+    message: MessageCondition | None = Field(
+        default=None, title="Until a message", description="Wait until a message comes."
+    )
     every: Duration = duration_field(
         "1s", title="Every", description="With a condition: how often to look."
     )
 
     @model_validator(mode="after")
     def _can_succeed(self) -> Self:
-        if sum(way is not None for way in (self.duration, self.tag, self.url)) != 1:
-            raise ValueError("give one of duration, tag and url")
+        ways = (self.duration, self.tag, self.url, self.message)
+        if sum(way is not None for way in ways) != 1:
+            raise ValueError("give one of duration, tag, url and message")
         if isinstance(self.duration, timedelta) and self.duration >= self.timeout:
             limit = format_duration(self.timeout)
             raise ValueError(f"the time limit of {limit} would end the wait; set a longer timeout")
-        if self.duration is not None and "every" in self.changed():
-            raise ValueError("every goes with a condition")
+        looks = self.tag is not None or self.url is not None
+        if not looks and "every" in self.changed():
+            raise ValueError("every goes with a tag or a url")
         if not self.every:
             raise ValueError("every must be longer than 0s")
         return self

@@ -1,0 +1,405 @@
+"""MQTT 5 and 3.1.1: publish with the broker's answer, wait for messages, ask and be answered.
+
+The library calls a refused message published, keeps what it could not send for later, tries wrong
+passwords for ever, and stops for good when a callback raises: all of that is taken care of here.
+No exception of its leaves this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+import math
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from uuid import uuid4
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from smartops import errors
+from smartops.rehearsal import check_host
+
+Version = Literal["5", "3.1.1"]
+Format = Literal["auto", "json", "text", "hex"]
+Qos = Literal[0, 1, 2]
+_LOGIN = (134, 135, 140)
+"""Bad user name or password, not authorized, bad authentication method."""
+NOT_SENT = (errors.BadInput, errors.DeviceUnreachable, errors.DeviceRefused)
+"""After these nothing has come to anybody: it was not sent, or the broker has refused it."""
+_MOST_WAITING = 1000
+_KEEPALIVE_S = 30
+_ANSWERS = "smartops/answers"
+_CALLBACKS = ("on_connect", "on_disconnect", "on_publish", "on_subscribe", "on_message")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where a broker is and how to log in."""
+
+    name: str
+    host: str
+    port: int = 1883
+    version: Version = "5"
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    timeout: timedelta = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message that came. ``payload`` is JSON's value where it is JSON, else the text, or hex."""
+
+    topic: str
+    payload: Any
+    qos: int
+    retained: bool
+    received_at: datetime
+    correlation: bytes | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the message as a JSON object."""
+        return {
+            "topic": self.topic,
+            "payload": self.payload,
+            "qos": self.qos,
+            "retained": self.retained,
+            "received_at": self.received_at.isoformat(),
+        }
+
+
+def encode(value: Any, form: Format = "auto") -> bytes:
+    """Return a payload: in ``auto`` a text as it is, anything else as JSON. Raises BadInput."""
+    if form == "hex":
+        try:
+            return bytes.fromhex(value)
+        except (TypeError, ValueError):
+            raise errors.BadInput(f"{value!r} is no text of hexadecimal digits") from None
+    if isinstance(value, str) and form in {"auto", "text"}:
+        return value.encode()
+    if form == "text":
+        raise errors.BadInput(f"{value!r} is no text")
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        raise errors.BadInput(f"the payload is no JSON: {error}") from None
+
+
+def decode(payload: bytes) -> Any:
+    """Return what a payload says: JSON's value, else the text, else its bytes in hexadecimal."""
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        return payload.hex()
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    finite = not isinstance(found, float) or math.isfinite(found)
+    return found if finite else text
+
+
+@asynccontextmanager
+async def open_broker(connection: Connection) -> AsyncIterator[MqttDriver]:
+    """Connect, and disconnect at the end, whatever happens.
+
+    Raises DeviceUnreachable, DeviceTimeout, AuthenticationFailed, UntrustedServer.
+    """
+    check_host(connection.name, connection.host)
+    driver = MqttDriver(connection)
+    try:
+        await driver.connect()
+        yield driver
+    finally:
+        await driver.disconnect()
+
+
+class MqttDriver:
+    """An open connection. It does not come back by itself: a step that loses it fails."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._connected: asyncio.Future[ReasonCode] = self._loop.create_future()
+        self._lost: asyncio.Future[str] = self._loop.create_future()
+        self._acknowledged: dict[int, asyncio.Future[ReasonCode | None]] = {}
+        self._subscribed: dict[int, asyncio.Future[list[ReasonCode]]] = {}
+        self._messages: asyncio.Queue[Message] = asyncio.Queue(_MOST_WAITING)
+        self._client = self._new_client()
+
+    def _new_client(self) -> paho.Client:
+        connection = self._connection
+        five = connection.version == "5"
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"smartops-{uuid4().hex[:12]}",  # two of one name would throw each other out
+            protocol=paho.MQTTv5 if five else paho.MQTTv311,
+            clean_session=None if five else True,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = connection.timeout.total_seconds()
+        if connection.username is not None:
+            client.username_pw_set(connection.username, connection.password)
+        client.on_connect = self._from_thread(self._on_connect)
+        client.on_disconnect = self._from_thread(self._on_disconnect)
+        client.on_publish = self._from_thread(self._on_publish)
+        client.on_subscribe = self._from_thread(self._on_subscribe)
+        client.on_message = self._from_thread(self._on_message)
+        return client
+
+    def _from_thread(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """Return a callback that hands over to the loop; it never raises into the library."""
+
+        @functools.wraps(callback)
+        def hand_over(_client: paho.Client, _userdata: Any, *arguments: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                self._loop.call_soon_threadsafe(callback, *arguments)
+
+        return hand_over
+
+    # --- what the library tells, in the loop ---------------------------------------------------
+
+    def _on_connect(self, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        _give(self._connected, reason)
+
+    def _on_disconnect(self, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        _give(self._lost, str(reason))
+
+    def _on_publish(self, mid: int, reason: ReasonCode, _properties: Any) -> None:
+        if mid in self._acknowledged:
+            _give(self._acknowledged.pop(mid), reason)
+
+    def _on_subscribe(self, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
+        if mid in self._subscribed:
+            _give(self._subscribed.pop(mid), reasons)
+
+    def _on_message(self, message: paho.MQTTMessage) -> None:
+        correlation = getattr(message.properties, "CorrelationData", None)
+        found = Message(
+            message.topic,
+            decode(bytes(message.payload)),
+            message.qos,
+            message.retain,
+            datetime.now(UTC),
+            correlation,
+        )
+        if self._messages.full():
+            self._messages.get_nowait()
+            logger.warning("%s: a message was dropped: %s waited", self.name, _MOST_WAITING)
+        self._messages.put_nowait(found)
+
+    # --- connecting ------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The connection's name."""
+        return self._connection.name
+
+    @property
+    def _where(self) -> str:
+        return f"{self._connection.host}:{self._connection.port}"
+
+    async def connect(self) -> None:
+        """Connect, and wait until the broker has let us in."""
+        connection, limit_s = self._connection, self._connection.timeout.total_seconds()
+        try:
+            if connection.tls:
+                self._client.tls_set_context(_tls(connection))
+            await asyncio.to_thread(
+                self._client.connect, connection.host, connection.port, _KEEPALIVE_S
+            )
+        except ssl.SSLError as error:
+            raise errors.UntrustedServer(f"{self.name}: {self._where}: {error}") from error
+        except (OSError, ValueError) as error:
+            raise errors.DeviceUnreachable(
+                f"{self.name}: no connection to {self._where}: {error}"
+            ) from error
+        self._client.loop_start()
+        await self._settled(self._connected, limit_s)
+        if not self._connected.done():
+            lost = self._lost.done()
+            raise errors.DeviceUnreachable(
+                f"{self.name}: {self._where} {'hung up' if lost else 'does not answer'}"
+            )
+        reason = self._connected.result()
+        if reason.is_failure:
+            said = f"{self.name}: {self._where} refuses the connection: {reason}"
+            if reason.value in _LOGIN:
+                raise errors.AuthenticationFailed(said)
+            raise errors.DeviceUnreachable(said)
+
+    async def disconnect(self) -> None:
+        """Say goodbye and end the library's thread."""
+        await asyncio.shield(asyncio.to_thread(self._end))
+
+    def _end(self) -> None:
+        with contextlib.suppress(Exception):  # what is not connected cannot say goodbye
+            self._client.disconnect()
+        self._client.loop_stop()
+        # It closes its last sockets when nothing refers to it any more, and these go around.
+        for name in _CALLBACKS:
+            setattr(self._client, name, None)
+        del self._client
+
+    async def _settled(self, future: asyncio.Future[Any], limit_s: float) -> None:
+        """Wait until the future is done, the connection is lost, or the time is over."""
+        await asyncio.wait(
+            {future, self._lost}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
+        )
+
+    # --- publishing ------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: Qos = 1,
+        retain: bool = False,
+        expiry: timedelta | None = None,
+        repeatable: bool = False,
+        answer_to: str | None = None,
+        correlation: bytes | None = None,
+    ) -> str:
+        """Publish once, and return what the broker said: "" where it says nothing (QoS 0, 3.1.1).
+
+        Raises DeviceRefused for what the broker refuses, DeviceUnreachable when nothing was sent,
+        and UnknownOutcome when it may have come there (DeviceTimeout where it is repeatable).
+        """
+        properties = self._properties(expiry, answer_to, correlation)
+        what = f"{self.name}: publishing to {topic}"
+        if self._lost.done():
+            raise self._not_sent(what)
+        try:
+            info = self._client.publish(topic, payload, qos, retain, properties)
+        except ValueError as error:
+            raise errors.BadInput(f"{what}: {error}") from None
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            # The library keeps the message for a later connection; this client has none.
+            raise self._not_sent(what)
+        # No turn of the loop since: the answer cannot have come before there is a place for it.
+        answer: asyncio.Future[ReasonCode | None] = self._loop.create_future()
+        self._acknowledged[info.mid] = answer
+        await self._settled(answer, self._connection.timeout.total_seconds())
+        if not answer.done():
+            text = f"{what}: the broker did not acknowledge it"
+            if repeatable:
+                raise errors.DeviceTimeout(text)
+            raise errors.UnknownOutcome(text, hint="Look whether the message came where it should.")
+        reason = answer.result()
+        if reason is not None and reason.is_failure:
+            raise errors.DeviceRefused(f"{what}: the broker refuses it: {reason}")
+        known = self._connection.version == "5" and qos > 0
+        return str(reason) if known and reason is not None else ""
+
+    def _not_sent(self, what: str) -> errors.DeviceUnreachable:
+        lost = errors.DeviceUnreachable(f"{what}: the connection is lost; nothing was sent")
+        lost.not_done = True
+        return lost
+
+    def _properties(
+        self, expiry: timedelta | None, answer_to: str | None, correlation: bytes | None
+    ) -> Properties | None:
+        given = {
+            "MessageExpiryInterval": None if expiry is None else int(expiry.total_seconds()),
+            "ResponseTopic": answer_to,
+            "CorrelationData": correlation,
+        }
+        wanted = {name: value for name, value in given.items() if value is not None}
+        if not wanted:
+            return None
+        if self._connection.version != "5":
+            raise errors.BadInput(f"{self.name}: {', '.join(wanted)} needs MQTT 5")
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        for name, value in wanted.items():
+            setattr(properties, name, value)
+        return properties
+
+    # --- messages --------------------------------------------------------------------------------
+
+    async def subscribe(self, topic: str, qos: Qos = 1) -> None:
+        """Subscribe, and wait until the broker has said yes. Raises DeviceRefused."""
+        what = f"{self.name}: subscribing to {topic}"
+        try:
+            code, mid = self._client.subscribe(topic, qos)
+        except ValueError as error:
+            raise errors.BadInput(f"{what}: {error}") from None
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise self._not_sent(what)
+        answer: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
+        self._subscribed[mid] = answer
+        await self._settled(answer, self._connection.timeout.total_seconds())
+        if not answer.done():
+            raise errors.DeviceTimeout(f"{what}: no answer")
+        for reason in answer.result():
+            if reason.is_failure:
+                raise errors.DeviceRefused(f"{what}: the broker refuses it: {reason}")
+
+    async def next_message(self) -> Message:
+        """Return the next message, however long it takes. Raises DeviceUnreachable."""
+        coming = asyncio.ensure_future(self._messages.get())
+        either: set[asyncio.Future[Any]] = {coming, self._lost}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if coming.done():
+                return coming.result()
+        finally:
+            coming.cancel()
+        raise errors.DeviceUnreachable(
+            f"{self.name}: the connection is lost: {self._lost.result()}"
+        )
+
+    async def ask(
+        self, topic: str, payload: bytes, *, qos: Qos = 1, repeatable: bool = False
+    ) -> Message:
+        """Publish a question and return its answer, known by its correlation data (MQTT 5).
+
+        It waits until it is cancelled: the caller sets the limit. Raises what publishing raises.
+        """
+        number = uuid4()
+        answer_to = f"{_ANSWERS}/{number.hex}"
+        await self.subscribe(answer_to, qos)
+        await self.publish(
+            topic,
+            payload,
+            qos=qos,
+            repeatable=repeatable,
+            answer_to=answer_to,
+            correlation=number.bytes,
+        )
+        try:
+            while (message := await self.next_message()).correlation != number.bytes:
+                logger.warning("%s: an answer to another question came to %s", self.name, answer_to)
+        except errors.DeviceUnreachable as error:
+            text = f"{error}, after a question was sent to {topic}"
+            if repeatable:
+                raise errors.DeviceTimeout(text) from error
+            raise errors.UnknownOutcome(text, hint="Look at what it may have done.") from error
+        return message
+
+
+def _give(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _tls(connection: Connection) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=connection.ca_file)
+    if connection.client_certificate:
+        context.load_cert_chain(connection.client_certificate, connection.client_key)
+    return context

@@ -6,6 +6,7 @@ from blocks.modbus import ModbusDevice
 from blocks.mqtt import MqttBroker
 from blocks.opcua import OpcUaServer
 from blocks.rest import HttpService
+from blocks.serial_line import SerialLine
 
 __all__ = [
     "BrowserProfile",
@@ -14,5 +15,6 @@ __all__ = [
     "ModbusDevice",
     "MqttBroker",
     "OpcUaServer",
+    "SerialLine",
     "load_connection",
 ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import tty
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from blocks import HttpService, MqttBroker
+from blocks import HttpService, MqttBroker, SerialLine
 from services.stack import Stack
 from smartops.audit import models
 from smartops.audit.store import Store
@@ -223,8 +226,8 @@ steps:
   - {{id: c, {publish}, topic: kept/c, payload: {{state: {{code: 5}}}}, retain: true, needs: [b]}}
   - {{id: d, {publish}, topic: kept/d, payload: soon gone, retain: true, expiry: 1s, needs: [c]}}
   - {{id: pause, kind: wait, duration: 2s, needs: [d]}}
-  - {{id: here, {wait}, timeout: 10s, needs: [pause], message: {{broker: bus, topic: "kept/#", retained: true,
-     field: state.code, op: ">", value: 4}}}}
+  - {{id: here, {wait}, timeout: 10s, needs: [pause], message: {{broker: bus, topic: "kept/#",
+     retained: true, field: state.code, op: ">", value: 4}}}}
   - {{id: gone, {wait}, timeout: 2s, needs: [pause], on_failure: continue,
      message: {{broker: bus, topic: kept/d, retained: true}}}}
   - {{id: "new", {wait}, timeout: 2s, needs: [pause], on_failure: continue,
@@ -248,3 +251,51 @@ steps:
     assert found["refused"].error_class == "DeviceRefused"
     answer = found["asked"].output
     assert (answer["payload"], answer["qos"]) == ("HI", 2)
+
+
+async def test_each_option_of_a_serial_line(run: Run) -> None:
+    """What is sent, in which form, what the answer has to look like; and a frame by itself."""
+    ours, theirs = os.openpty()
+    tty.setraw(theirs)
+    heard: list[bytes] = []
+    scans: list[asyncio.TimerHandle] = []
+    loop = asyncio.get_running_loop()
+
+    def answer() -> None:
+        heard.append(os.read(ours, 100))
+        if heard[-1] == b"SCAN\r\n":
+            scan()
+        else:
+            os.write(ours, b"EVENT\r\nW 12.5 kg\r\n")
+
+    def scan() -> None:
+        os.write(ours, b"4012345\r\n")
+        scans.append(loop.call_later(0.3, scan))
+
+    saving: Any = SerialLine(port=os.ttyname(theirs), timeout="2s").save("scale", overwrite=True)
+    await saving
+    loop.add_reader(ours, answer)
+    try:
+        detail = await run(
+            """
+name: serial-options
+steps:
+  - {id: weight, kind: serial.ask, line: scale, send: "W?", expect: "W (?P<kg>[0-9.]+) kg"}
+  - {id: any, kind: serial.ask, line: scale, send: "573f", format: hex, needs: [weight]}
+  - {id: never, kind: serial.ask, line: scale, send: "W?", expect: nothing, effect: read,
+     needs: [any], on_failure: continue}
+  - {id: scan, kind: serial.ask, line: scale, send: SCAN, needs: [never]}
+  - {id: code, kind: serial.listen, line: scale, expect: "^4", timeout: 10s, needs: [scan]}
+"""
+        )
+    finally:
+        loop.remove_reader(ours)
+        for timer in scans:
+            timer.cancel()
+        os.close(ours)
+        os.close(theirs)
+    found = {step.id: step for step in detail.steps}
+    assert found["weight"].output["fields"] == {"kg": "12.5"}
+    assert (found["any"].output["text"], heard[1]) == ("EVENT", b"W?\r\n")
+    assert found["never"].error_class == "DeviceTimeout"
+    assert found["code"].output["text"] == "4012345"

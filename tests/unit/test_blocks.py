@@ -7,14 +7,16 @@ from prefect.blocks.core import Block
 from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
 from pydantic import SecretStr, ValidationError
 
-from blocks import BrowserProfile, HttpService, ModbusDevice, MqttBroker, OpcUaServer
+from blocks import BrowserProfile, HttpService, ModbusDevice, MqttBroker, OpcUaServer, SerialLine
 from smartops import redact
 
 
 class TestBlockStandards(BlockStandardTestSuite):
     """Descriptions, code examples, documentation."""
 
-    @pytest.fixture(params=[BrowserProfile, HttpService, ModbusDevice, MqttBroker, OpcUaServer])
+    @pytest.fixture(
+        params=[BrowserProfile, HttpService, ModbusDevice, MqttBroker, OpcUaServer, SerialLine]
+    )
     def block(self, request: pytest.FixtureRequest) -> type[Block]:
         found: type[Block] = request.param
         return found

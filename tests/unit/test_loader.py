@@ -40,7 +40,7 @@ steps:
         "known: goto, fill, click, expect, extract, screenshot",
         "job.yaml:12: steps.2: unknown kind 'nope'; "
         "known: rest.request, modbus.read, modbus.write, opcua.read, opcua.write, opcua.call, "
-        "mqtt.publish, mqtt.ask, "
+        "mqtt.publish, mqtt.ask, serial.ask, serial.listen, "
         "browser.run, wait, assert, approval, job, python.call",
         "job.yaml:14: steps.3: kind is missing",
     ]

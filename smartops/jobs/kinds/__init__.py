@@ -20,6 +20,7 @@ BUILT_IN = (
     "modbus",
     "opcua",
     "mqtt",
+    "serial_line",
     "browser",
     "wait",
     "check",

@@ -1,0 +1,126 @@
+"""A serial line and how its frames look."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from blocks.connection import Connection
+from smartops.drivers import serial_line
+from smartops.drivers.framing import Checksum, FrameKind, Framing
+from smartops.durations import Duration, duration_field
+
+
+class SerialLine(Connection):
+    """A device at a serial line: a scale, a barcode reader, a display.
+
+    Example:
+        Load a saved line:
+        ```python
+        from blocks import SerialLine
+
+        line = SerialLine.load("BLOCK_NAME")
+        ```
+    """
+
+    _block_type_name = "Serial Line"
+    _block_type_slug = "serial-line"
+
+    port: str = Field(
+        min_length=1,
+        pattern=r"^(/|COM\d|socket://|rfc2217://)",
+        title="Port",
+        description="Such as /dev/ttyUSB0; or socket://host:port and rfc2217://host:port for "
+        "converters in the network.",
+    )
+    baudrate: int = Field(
+        default=9600, ge=50, le=4_000_000, title="Baud rate", description="Bits a second."
+    )
+    bytesize: Literal[5, 6, 7, 8] = Field(
+        default=8, title="Data bits", description="Bits of a character."
+    )
+    parity: serial_line.Parity = Field(
+        default="N", title="Parity", description="None, even, odd, mark or space."
+    )
+    stopbits: Literal[1, 2] = Field(default=1, title="Stop bits", description="After a character.")
+    timeout: Duration = duration_field(
+        "2s",
+        gt=timedelta(),
+        title="Timeout",
+        description="How long to wait for a whole answer, such as 2s.",
+    )
+    late_answers: Duration | None = Field(
+        default=None,
+        title="Late answers",
+        description="How long after its timeout an answer may still come; nothing is sent until "
+        "then. Empty: as long as the timeout.",
+    )
+    framing: FrameKind = Field(
+        default="line",
+        title="Frames",
+        description="How a frame is told: it ends with a line feed; with a delimiter; has a fixed "
+        "length; stands between start and stop; or ends when nothing more comes.",
+    )
+    start: str = Field(
+        default="02", pattern=r"^([0-9A-Fa-f]{2})+$", title="Start", description="In hexadecimal."
+    )
+    stop: str = Field(
+        default="03",
+        pattern=r"^([0-9A-Fa-f]{2})+$",
+        title="Stop",
+        description="The stop bytes or the delimiter, in hexadecimal digits.",
+    )
+    length: int = Field(
+        default=0, ge=0, le=65536, title="Length", description="Bytes of a frame of fixed length."
+    )
+    silence: Duration = duration_field(
+        "50ms",
+        gt=timedelta(),
+        title="Silence",
+        description="For frames that end when nothing more comes: after how long.",
+    )
+    checksum: Checksum = Field(
+        default="none",
+        title="Checksum",
+        description="What stands at the end of a frame's data, and is checked.",
+    )
+    checksum_as_hex: bool = Field(
+        default=False,
+        title="Checksum as text",
+        description="Whether it is written as hexadecimal digits.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.framing == "length") != (self.length > 0):
+            raise ValueError("frames of fixed length and a length go together")
+        if self.checksum == "none" and self.checksum_as_hex:
+            raise ValueError("without a checksum there is none to write as text")
+        return self
+
+    def open(self) -> AbstractAsyncContextManager[serial_line.SerialDriver]:
+        """Open the line alone, for the length of an ``async with``."""
+        return serial_line.open_line(
+            serial_line.Connection(
+                name=self.connection_name,
+                port=self.port,
+                baudrate=self.baudrate,
+                bytesize=self.bytesize,
+                parity=self.parity,
+                stopbits=self.stopbits,
+                timeout=self.timeout,
+                late=self.late_answers,
+                silence=self.silence,
+                framing=Framing(
+                    self.framing,
+                    bytes.fromhex(self.start),
+                    bytes.fromhex(self.stop),
+                    self.length,
+                    self.checksum,
+                    self.checksum_as_hex,
+                ),
+            )
+        )

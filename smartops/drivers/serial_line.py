@@ -1,0 +1,221 @@
+"""Serial lines: send a frame, and return the one that answers it, whole and checked.
+
+The library's timeouts never raise: it hands back what came so far, which is never taken for an
+answer here. No exception of its leaves this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import serial
+
+from smartops import errors, locks
+from smartops.drivers.framing import Framing
+from smartops.drivers.pacing import Pacing
+from smartops.drivers.wire_notes import OpenQuestion
+from smartops.rehearsal import check_host, check_port
+
+Parity = Literal["N", "E", "O", "M", "S"]
+_LOOK_S = 0.02
+"""How long one look for more bytes takes: within that a cancelled step leaves the line."""
+_MOST_BYTES = 65_536
+_SILENCE_S = 0.05
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A line, how it is set, and how its frames look."""
+
+    name: str
+    port: str
+    """A device such as /dev/ttyUSB0, socket://host:port or rfc2217://host:port."""
+    baudrate: int = 9600
+    bytesize: Literal[5, 6, 7, 8] = 8
+    parity: Parity = "N"
+    stopbits: Literal[1, 2] = 1
+    timeout: timedelta = timedelta(seconds=2)
+    late: timedelta | None = None
+    """How long an answer may come late; None: as long as the timeout."""
+    silence: timedelta = timedelta(seconds=_SILENCE_S)
+    """For frames that end with silence: how long."""
+    framing: Framing = field(default_factory=Framing)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the port is at a converter in the network."""
+        return "://" in self.port
+
+    @property
+    def resource(self) -> str:
+        """What steps must not use at the same time."""
+        if self.is_remote:
+            parts = urlsplit(self.port)
+            return f"serial://{parts.hostname}:{parts.port}"
+        return f"serial://{os.path.realpath(self.port)}"
+
+
+@asynccontextmanager
+async def open_line(connection: Connection) -> AsyncIterator[SerialDriver]:
+    """Open the line alone, and close it at the end, whatever happens.
+
+    Raises DeviceUnreachable and LockTimeout.
+    """
+    if connection.is_remote:
+        check_host(connection.name, urlsplit(connection.port).hostname or "")
+    else:
+        check_port(connection.name, connection.port)
+    async with locks.exclusive(connection.resource):
+        line = await asyncio.to_thread(_opened, connection)
+        driver = SerialDriver(line, connection)
+        try:
+            yield driver
+        finally:
+            try:
+                await driver.quiet()
+            finally:
+                await asyncio.shield(asyncio.to_thread(_close, line))
+
+
+def _opened(connection: Connection) -> Any:
+    try:
+        return serial.serial_for_url(
+            connection.port,
+            baudrate=connection.baudrate,
+            bytesize=connection.bytesize,
+            parity=connection.parity,
+            stopbits=connection.stopbits,
+            timeout=_LOOK_S,
+            write_timeout=None if connection.is_remote else connection.timeout.total_seconds(),
+            **({} if connection.is_remote else {"exclusive": True}),
+        )
+    except (serial.SerialException, OSError) as error:
+        raise errors.DeviceUnreachable(
+            f"{connection.name}: {connection.port} cannot be opened: {error}",
+            hint="Check the port's name, its rights, and that nothing else has it open.",
+        ) from error
+    except ValueError as error:
+        raise errors.BadInput(f"{connection.name}: {connection.port}: {error}") from error
+
+
+def _close(line: Any) -> None:
+    with contextlib.suppress(serial.SerialException, OSError):  # a port that was pulled out
+        line.close()
+
+
+class SerialDriver:
+    """An open line. Not for use by several tasks at once."""
+
+    def __init__(self, line: Any, connection: Connection) -> None:
+        self._line = line
+        self._connection = connection
+        self._buffer = b""
+        late = connection.timeout if connection.late is None else connection.late
+        self._pacing = Pacing(OpenQuestion(connection.resource), late_s=late.total_seconds())
+        self.sent = False
+        """Whether anything of a question may have come to the device."""
+
+    async def quiet(self) -> None:
+        """Wait until no answer can come any more that nobody waits for."""
+        await self._pacing.quiet()
+
+    async def ask(self, question: bytes, expect: re.Pattern[bytes] | None = None) -> bytes:
+        """Send a frame and return the data of the one that answers it.
+
+        A frame that ``expect`` does not match is somebody else's, and passed over. Raises
+        DeviceTimeout where no whole answer came in time, BadAnswer for a wrong checksum.
+        """
+        await self._pacing.turn()
+        try:
+            data = await self._in_thread(question, expect, self._connection.timeout)
+        except errors.DeviceUnreachable:
+            self._pacing.answered()  # what is gone says nothing any more
+            raise
+        except BaseException:
+            self._pacing.unanswered()
+            raise
+        self._pacing.answered()
+        return data
+
+    async def listen(self, within: timedelta | None, expect: re.Pattern[bytes] | None) -> bytes:
+        """Return the data of the next frame that comes by itself, as from a barcode reader.
+
+        Without a limit it waits until it is cancelled. Raises DeviceTimeout and BadAnswer.
+        """
+        return await self._in_thread(None, expect, within)
+
+    async def _in_thread(
+        self, question: bytes | None, expect: re.Pattern[bytes] | None, limit: timedelta | None
+    ) -> bytes:
+        stop = threading.Event()
+        limit_s = None if limit is None else limit.total_seconds()
+        work = asyncio.ensure_future(
+            asyncio.to_thread(self._exchange, question, expect, limit_s, stop)
+        )
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            stop.set()
+            with contextlib.suppress(errors.SmartOpsError):
+                await work
+            raise
+
+    def _exchange(
+        self,
+        question: bytes | None,
+        expect: re.Pattern[bytes] | None,
+        limit_s: float | None,
+        stop: threading.Event,
+    ) -> bytes:
+        name = self._connection.name
+        try:
+            if question is not None:
+                self._buffer = b""
+                self._line.reset_input_buffer()
+                self.sent = True
+                self._line.write(self._connection.framing.wrapped(question))
+                self._line.flush()
+            return self._frame(expect, limit_s, stop)
+        except serial.SerialTimeoutException as error:
+            raise errors.DeviceTimeout(f"{name}: the line does not take what is sent") from error
+        except (serial.SerialException, OSError) as error:
+            raise errors.DeviceUnreachable(f"{name}: the line is lost: {error}") from error
+
+    def _frame(
+        self, expect: re.Pattern[bytes] | None, limit_s: float | None, stop: threading.Event
+    ) -> bytes:
+        connection, began = self._connection, time.monotonic()
+        framing, heard = connection.framing, began
+        while not stop.is_set():
+            chunk = self._line.read(max(1, self._line.in_waiting))
+            now = time.monotonic()
+            if chunk:
+                self._buffer, heard = self._buffer + chunk, now
+            silent = now - heard >= connection.silence.total_seconds()
+            while (found := framing.cut(self._buffer, silent=silent)) is not None:
+                body, size = found
+                self._buffer = self._buffer[size:]
+                try:
+                    data = framing.checked(body)
+                except ValueError as error:
+                    raise errors.BadAnswer(f"{connection.name}: {error}") from None
+                if expect is None or expect.search(data):
+                    return data
+            if len(self._buffer) > _MOST_BYTES:
+                raise errors.BadAnswer(f"{connection.name}: {_MOST_BYTES} bytes without an end")
+            if limit_s is not None and now - began >= limit_s:
+                break
+        part = f"; a part came: {self._buffer[:100].hex()}" if self._buffer else ""
+        limit = "" if limit_s is None else f" in {limit_s:g} s"
+        raise errors.DeviceTimeout(f"{connection.name}: no whole answer{limit}{part}")

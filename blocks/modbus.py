@@ -108,8 +108,8 @@ class ModbusDevice(Connection):
     def _consistent(self) -> Self:
         check_map(self.tags)
         if self.transport == "rtu":
-            if not self.serial_port or self.host:
-                raise ValueError("rtu has a serial port and no host")
+            if not self.serial_port or self.host or self.port != 502:
+                raise ValueError("rtu has a serial port, and no host and port")
         elif self.serial_port or not self.host:
             raise ValueError(f"{self.transport} has a host and no serial port")
         if self.transport == "tcp" and self.late_answers is not None:

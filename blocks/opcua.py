@@ -98,6 +98,8 @@ class OpcUaServer(Connection):
                 "the password would go over a connection that is not encrypted; choose a security "
                 "policy, or say password_in_the_clear"
             )
+        if self.password is None and self.password_in_the_clear:
+            raise ValueError("password_in_the_clear goes with a password")
         if self.security_policy == "none" and (fingerprint or self.security_mode == "sign"):
             raise ValueError("without a security policy there is nothing to sign or to pin")
         return self

@@ -53,9 +53,17 @@ class DryRun:
 
 async def find(name: str) -> Device:
     """Return the saved device of a name, whatever it speaks. Raises UnknownBlock."""
+    found: list[Device] = []
     for kind in _KINDS:
         with suppress(UnknownBlock):
-            return await load_connection(kind, name)
+            found.append(await load_connection(kind, name))
+    if len(found) > 1:
+        raise BadInput(
+            f"{name!r} is the name of a Modbus device and of an OPC UA server",
+            hint="Save one of them under another name.",
+        )
+    if found:
+        return found[0]
     raise UnknownBlock(
         f"no device {name!r} is saved",
         hint="Make it in the Prefect UI under Blocks: a Modbus Device or an OPC UA Server.",

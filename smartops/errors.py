@@ -148,9 +148,13 @@ class UntrustedServer(PermanentError):
 
 
 class DeviceRefused(PermanentError):
-    """The device answered with a refusal; ``code`` is the protocol's own."""
+    """The device answered with a refusal; ``code`` is the protocol's own.
+
+    ``not_done`` says whether it has surely not done what it was asked for, not even a part of it.
+    """
 
     code: int = 0
+    not_done: bool = True
 
 
 class BadAnswer(PermanentError):

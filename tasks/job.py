@@ -118,9 +118,11 @@ async def _surely_start(
         except PrefectHTTPStatusError as error:
             status = error.response.status_code
             if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                problem = error
+                if lost:
+                    break  # a run may have been started before, by a call whose answer was lost
                 if status != HTTPStatus.CONFLICT or last:
                     raise
-                problem = error
             else:
                 problem, lost = error, f"status {status}"
         await asyncio.sleep(_SHORTEST_POLL_S * tried)

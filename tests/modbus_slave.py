@@ -22,6 +22,7 @@ FAULTS = (
     "late",
     "wrong-unit",
     "wrong-function",
+    "wrong-exception",
     "short",
     "garbage",
     "exception-1",
@@ -91,6 +92,8 @@ class Slave:
             fault = "no-answer"
         if fault == "wrong-unit":
             unit += 1
+        if fault == "wrong-exception":
+            answer = bytes([0x84 if pdu[0] != 4 else 0x83, 2])
         if fault == "wrong-function":
             answer = struct.pack(">BBH", 4, 2, 7) if pdu[0] != 4 else struct.pack(">BBH", 3, 2, 7)
         if self.framing == "tcp":

@@ -17,7 +17,7 @@ from smartops.cli.connection import audit_store, use_prefect
 from smartops.cli.options import AsJson
 from smartops.cli.output import err, local_time, out, print_json, say, table
 from smartops.durations import parse_duration
-from smartops.errors import BadInput
+from smartops.errors import BadInput, SmartOpsError
 from smartops.jobs.step import shorten
 from smartops.plain_yaml import plain_value
 
@@ -118,11 +118,19 @@ def write(
     try:
         command, result = asyncio.run(devices.write(found, tag, wanted, options, getpass.getuser()))
     finally:
-        with audit_store():  # so that it is in the store at once
-            pass
+        _ship()
     facts = {"before": command.before, "after": result.after, "state": result.state}
     text = f"{tag} {command.before} → {result.after} {command.unit}".rstrip()
     _tell(f"{text}, {result.state}", facts, as_json)
+
+
+def _ship() -> None:
+    """Bring the record into the store at once; it is on record in the journal in any case."""
+    try:
+        with audit_store():
+            pass
+    except SmartOpsError as error:
+        say(f"the record waits in the journal: {error.one_line}")
 
 
 def _value(text: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Self
 
@@ -125,15 +126,12 @@ class DeviceTag(BaseModel):
         if not self.allow_write:
             raise ValueError("the tag map does not allow writing it (allow_write)")
         held = self.nearest(value)
-        if isinstance(value, list) and isinstance(held, list):
-            numbers = [*held, *value]
-        else:
-            numbers = [held, value]
-        numbers = [n for n in numbers if isinstance(n, (int, float)) and not isinstance(n, bool)]
-        if numbers and self.min is not None and min(numbers) < self.min:
-            raise ValueError(f"{value} {self.unit} is below the limit of {self.min}".strip())
-        if numbers and self.max is not None and max(numbers) > self.max:
-            raise ValueError(f"{value} {self.unit} is above the limit of {self.max}".strip())
+        if (self.min, self.max) != (None, None):
+            numbers = [*_numbers(held), *_numbers(value)]
+            if self.min is not None and min(numbers) < self.min:
+                raise ValueError(f"{value} {self.unit} is below the limit of {self.min}".strip())
+            if self.max is not None and max(numbers) > self.max:
+                raise ValueError(f"{value} {self.unit} is above the limit of {self.max}".strip())
         if self.max_step is None:
             return
         if not isinstance(before, (int, float)) or not isinstance(value, (int, float)):
@@ -143,6 +141,15 @@ class DeviceTag(BaseModel):
                 f"from {before} to {value} {self.unit} is more than the largest step of "
                 f"{self.max_step}".replace("  ", " ")
             )
+
+
+def _numbers(value: Any) -> list[float]:
+    """Return the numbers in a value, however deep; raise ValueError for what is none."""
+    if isinstance(value, list) and value:
+        return [number for item in value for number in _numbers(item)]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{value!r} is no number, and the tag has limits")
+    return [value]
 
 
 def check_names(tags: Iterable[DeviceTag]) -> None:
@@ -157,3 +164,13 @@ def check_names(tags: Iterable[DeviceTag]) -> None:
         for lock in tag.interlocks:
             if lock.tag not in names:
                 raise ValueError(f"tag {tag.name!r} has an interlock with no tag: {lock.tag!r}")
+
+
+def shortest_f32(number: float) -> float:
+    """Return the shortest decimal that is the same 32-bit number: 64.09, not 64.08999633789062."""
+    exact = struct.pack(">f", number)
+    for digits in range(6, 9):
+        short = float(f"{number:.{digits}g}")
+        if struct.pack(">f", short) == exact:
+            return short
+    return number

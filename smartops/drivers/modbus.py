@@ -44,6 +44,7 @@ _EXCEPTIONS = {
 }
 _BUSY = frozenset({5, 6, 10, 11})
 _BAD_ADDRESS = frozenset({2, 3})
+_UNTOUCHED = frozenset({1, 2, 3})  # with 4 the device failed while it was at it
 _NOT_DONE = frozenset({6, 10})  # 5 means "under way", and after 11 the device may have heard it
 
 
@@ -105,7 +106,7 @@ async def open_device(connection: Connection) -> AsyncIterator[ModbusDriver]:
         client = _client(connection)
         driver = ModbusDriver(client, connection)
         try:
-            if not await client.connect():
+            if not await _connected(client, connection.name):
                 raise errors.DeviceUnreachable(
                     f"{connection.name}: no answer at {connection.where}",
                     hint="Check the address, the network and that the device is on.",
@@ -116,6 +117,13 @@ async def open_device(connection: Connection) -> AsyncIterator[ModbusDriver]:
                 await driver.quiet()
             finally:
                 client.close()
+
+
+async def _connected(client: AsyncModbusTcpClient | AsyncModbusSerialClient, name: str) -> bool:
+    try:
+        return bool(await client.connect())
+    except (ValueError, OSError) as error:  # a baud rate or a port that the system does not know
+        raise errors.DeviceUnreachable(f"{name}: {error}") from error
 
 
 def _client(connection: Connection) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
@@ -157,6 +165,7 @@ class ModbusDriver:
         self._pacing = Pacing(
             wire_notes.OpenQuestion(connection.resource) if connection.transport != "tcp" else None,
             pause_s=connection.pause.total_seconds(),
+            answer_s=connection.timeout.total_seconds(),
             late_s=late.total_seconds(),
         )
 
@@ -288,7 +297,7 @@ class ModbusDriver:
         except BaseException:  # a step's time limit, or a cancelled run
             self._pacing.unanswered()
             raise
-        if isinstance(answer, ExceptionResponse):
+        if isinstance(answer, ExceptionResponse) and answer.function_code == function | 0x80:
             self._pacing.answered()
             raise _refusal(answer.exception_code, f"{name}: {what}")
         if answer.function_code != function:
@@ -349,7 +358,7 @@ def _refusal(code: int, what: str) -> errors.SmartOpsError:
         busy.code, busy.not_done = code, code in _NOT_DONE
         return busy
     refused = errors.DeviceRefused(text)
-    refused.code = code
+    refused.code, refused.not_done = code, code in _UNTOUCHED
     return refused
 
 

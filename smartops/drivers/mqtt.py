@@ -39,6 +39,8 @@ NOT_SENT = (errors.BadInput, errors.DeviceUnreachable, errors.DeviceRefused)
 """After these nothing has come to anybody: it was not sent, or the broker has refused it."""
 _MOST_WAITING = 1000
 _KEEPALIVE_S = 30
+_REASON, _FAILURE = 2, 0x80
+"""Where a PUBREC has its reason, and from which on that is a failure."""
 _ANSWERS = "smartops/answers"
 _CALLBACKS = ("on_connect", "on_disconnect", "on_publish", "on_subscribe", "on_message")
 logger = logging.getLogger(__name__)
@@ -107,11 +109,29 @@ def decode(payload: bytes) -> Any:
     except UnicodeDecodeError:
         return payload.hex()
     try:
-        found = json.loads(text)
+        return json.loads(text, parse_constant=_no_number)
     except ValueError:
         return text
-    finite = not isinstance(found, float) or math.isfinite(found)
-    return found if finite else text
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number that JSON has")
+
+
+class _Client(paho.Client):
+    """The library's client, which hears what a broker says to a message of QoS 2."""
+
+    def _handle_pubrec(self) -> MQTTErrorCode:
+        packet = bytes(self._in_packet["packet"])
+        if self._protocol != paho.MQTTv5 or len(packet) <= _REASON or packet[_REASON] < _FAILURE:
+            return super()._handle_pubrec()
+        mid = int.from_bytes(packet[:_REASON], "big")
+        with self._out_message_mutex:
+            self._out_messages.pop(mid, None)
+        reason = ReasonCode(PacketTypes.PUBREC, identifier=packet[_REASON])
+        told: Any = self.on_publish
+        told(self, None, mid, reason, None)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
 @asynccontextmanager
@@ -145,7 +165,7 @@ class MqttDriver:
     def _new_client(self) -> paho.Client:
         connection = self._connection
         five = connection.version == "5"
-        client = paho.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=f"smartops-{uuid4().hex[:12]}",  # two of one name would throw each other out
             protocol=paho.MQTTv5 if five else paho.MQTTv311,
@@ -316,10 +336,12 @@ class MqttDriver:
         self, expiry: timedelta | None, answer_to: str | None, correlation: bytes | None
     ) -> Properties | None:
         given = {
-            "MessageExpiryInterval": None if expiry is None else int(expiry.total_seconds()),
+            "MessageExpiryInterval": None if expiry is None else math.ceil(expiry.total_seconds()),
             "ResponseTopic": answer_to,
             "CorrelationData": correlation,
         }
+        if expiry is not None and not expiry:
+            raise errors.BadInput(f"{self.name}: a message cannot expire after 0s")
         wanted = {name: value for name, value in given.items() if value is not None}
         if not wanted:
             return None

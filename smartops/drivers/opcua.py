@@ -53,9 +53,16 @@ async def open_server(connection: Connection) -> AsyncIterator[OpcUaDriver]:
             await driver.learn_limits()
             yield driver
         finally:
-            with contextlib.suppress(Exception):  # the connection may be gone: it is closed then
-                async with asyncio.timeout(connection.timeout.total_seconds()):
-                    await client.disconnect()
+            try:
+                with contextlib.suppress(
+                    Exception
+                ):  # the connection may be gone: it is closed then
+                    async with asyncio.timeout(connection.timeout.total_seconds()):
+                        await client.disconnect()
+            finally:  # whatever became of saying goodbye, and also when that was cancelled
+                protocol = client.uaclient.protocol
+                if protocol is not None and protocol.transport is not None:
+                    protocol.transport.abort()
 
 
 class OpcUaDriver:
@@ -67,6 +74,8 @@ class OpcUaDriver:
         self._namespaces = list(namespaces)
         self._tags = {tag.name: tag for tag in connection.tags}
         self._types: dict[str, ua.VariantType] = {}
+        self._held: dict[str, Any] = {}
+        """The structures that were there before they were written."""
         self._read_at_once = self._browse_at_once = _AT_ONCE
         self._structures_known = False
 
@@ -165,14 +174,18 @@ class OpcUaDriver:
     async def send(self, tag: OpcTag, value: Value) -> None:
         """Send the value once; return when the server has taken it. For ``writing`` only."""
         node = self.node_id(tag.node)
-        variant = await self._variant(tag, node, value)
+        try:
+            variant = await self._variant(tag, node, value)
+        except errors.TransientError as error:
+            error.not_done = True  # nothing but questions was sent so far
+            raise
         item = ua.WriteValue(
             NodeId=node, AttributeId=AttributeIds.Value, Value=ua.DataValue(variant)
         )
         text = f"writing {tag.name}"
         with edge(self._connection, text):
             [status] = await self._client.uaclient.write(ua.WriteParameters(NodesToWrite=[item]))
-        if not status.is_good():
+        if status.is_bad():
             raise refusal(status, f"{self.name}: {text}")
 
     async def _variant(self, tag: OpcTag, node: ua.NodeId, value: Value) -> ua.Variant:
@@ -181,6 +194,7 @@ class OpcUaDriver:
         if kind is ua.VariantType.ExtensionObject:
             [data] = await self._read([node])
             now = data.Value.Value if data.Value is not None else None
+            self._held[node.to_string()] = now
         number = tag.number(value)
         try:
             return ua.Variant(typed(number, kind, now), kind, is_array=isinstance(value, list))
@@ -205,9 +219,16 @@ class OpcUaDriver:
 
     def nearest(self, tag: OpcTag, value: Value) -> Value:
         """Return what the server can hold of a value, as far as its type is known."""
-        kind = self._types.get(self.node_id(tag.node).to_string())
-        found: Value = short(value) if kind is ua.VariantType.Float else value
-        return found
+        key = self.node_id(tag.node).to_string()
+        kind = self._types.get(key)
+        if kind is None or tag.enum:
+            return value
+        try:
+            found = plain(typed(value, kind, self._held.get(key)))
+        except errors.BadInput:
+            return value
+        nearest: Value = short(found) if kind is ua.VariantType.Float else found
+        return nearest
 
     def shown(self, tag: OpcTag, value: Value) -> str:
         """Return what a write would send, for people."""
@@ -246,23 +267,25 @@ class OpcUaDriver:
         try:
             with edge(self._connection, what):
                 [result] = await self._client.uaclient.call([request])
-        except (errors.DeviceTimeout, errors.DeviceUnreachable) as error:
+            if result.StatusCode.is_bad():
+                raise refusal(result.StatusCode, f"{self.name}: {what}")
+            return [plain(argument) for argument in result.OutputArguments or ()]
+        except (errors.DeviceRefused, errors.AuthenticationFailed):
+            raise
+        except errors.SmartOpsError as error:
             if repeatable:
                 raise
             raise errors.UnknownOutcome(
                 f"{error}, so that nobody knows whether it was called",
                 hint="Look at the device before the job is run again.",
             ) from error
-        if not result.StatusCode.is_good():
-            raise refusal(result.StatusCode, f"{self.name}: {what}")
-        return [plain(argument) for argument in result.OutputArguments]
 
     async def _arguments_of(self, method: ua.NodeId) -> list[ua.Argument]:
         with edge(self._connection, "reading the arguments of a method"):
             for child in await self._client.get_node(method).get_properties():
                 name = await child.read_browse_name()
                 if name.Name == "InputArguments":
-                    return list(await child.read_value())
+                    return list(await child.read_value() or ())
         return []
 
     async def browse(self, below: str = "i=85", *, depth: int = 10) -> list[dict[str, Any]]:
@@ -305,7 +328,16 @@ class OpcUaDriver:
             with edge(self._connection, "browsing"):
                 results = await self._client.browse_nodes(part)
             for node, result in results:
-                found += [(reference, node.nodeid) for reference in result.References or ()]
+                while True:
+                    found += [(reference, node.nodeid) for reference in result.References or ()]
+                    if not result.ContinuationPoint:
+                        break
+                    more = ua.BrowseNextParameters(
+                        ReleaseContinuationPoints=False,
+                        ContinuationPoints=[result.ContinuationPoint],
+                    )
+                    with edge(self._connection, "browsing"):
+                        [result] = await self._client.uaclient.browse_next(more)  # noqa: PLW2901
         return found
 
 

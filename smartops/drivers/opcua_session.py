@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.crypto import security_policies as policies
-from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+from asyncua.ua.uaerrors import UaStatusCodeError
 
 from smartops import errors
 from smartops.drivers import opcua_trust
@@ -210,8 +210,8 @@ def edge(connection: Connection, what: str) -> Iterator[None]:
         raise errors.DeviceUnreachable(
             f"{text}: {str(error) or 'the connection was lost'}"
         ) from error
-    except UaError as error:
-        raise errors.BadAnswer(f"{text}: {error}") from error
+    except Exception as error:  # whatever its code runs into: it must not leave this module
+        raise errors.BadAnswer(f"{text}: {type(error).__name__}: {error}") from error
 
 
 def refusal(status: ua.StatusCode, text: str) -> errors.SmartOpsError:

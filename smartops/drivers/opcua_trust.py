@@ -21,7 +21,16 @@ _VALID = timedelta(days=3650)
 
 
 def application_uri() -> str:
-    """Return what this installation calls itself; servers compare it with the certificate."""
+    """Return what this installation calls itself; servers compare it with the certificate.
+
+    It stays what the certificate says, also when the machine is called otherwise by now.
+    """
+    certificate = get_settings().home / "pki" / "own" / "certificate.der"
+    if certificate.exists():
+        found = x509.load_der_x509_certificate(certificate.read_bytes())
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        for uri in names.get_values_for_type(x509.UniformResourceIdentifier):
+            return uri
     return f"urn:{socket.gethostname()}:smartops"
 
 

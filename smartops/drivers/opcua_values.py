@@ -13,6 +13,7 @@ from uuid import UUID
 
 from asyncua import ua
 
+from smartops.drivers.device_tag import shortest_f32
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.readings import Quality, Reading, Value
 from smartops.errors import BadInput
@@ -27,6 +28,7 @@ _WHOLE = {
     ua.VariantType.Int64: (-(2**63), 2**63),
     ua.VariantType.UInt64: (0, 2**64),
 }
+_MOST_FLOAT = struct.unpack("<f", bytes.fromhex("ffff7f7f"))[0]
 _FLOATS = (ua.VariantType.Float, ua.VariantType.Double)
 
 
@@ -56,10 +58,18 @@ def _plain_value(data: ua.DataValue) -> Value:
     if data.Value is None or data.Value.Value is None:
         raise ValueError("the server gives no value")
     found = plain(data.Value.Value)
-    if isinstance(found, float) and not math.isfinite(found):
+    if not _is_finite(found):
         raise ValueError(f"the server gives {found}, no number")
     value: Value = short(found) if data.Value.VariantType is ua.VariantType.Float else found
     return value
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def short(value: Any) -> Any:
@@ -69,7 +79,7 @@ def short(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     try:
-        return float(f"{struct.unpack('f', struct.pack('f', value))[0]:.7g}")
+        return shortest_f32(struct.unpack("f", struct.pack("f", value))[0])
     except OverflowError:
         return value
 
@@ -110,13 +120,19 @@ def typed(value: Any, kind: ua.VariantType, now: Any = None) -> Any:
     ``now`` is what the server holds now: a structure is made from it, field by field.
     """
     if isinstance(value, list):
+        if kind is not ua.VariantType.ExtensionObject:
+            return [typed(item, kind) for item in value]
         held = now if isinstance(now, list) else []
-        return [typed(item, kind, held[0] if held else None) for item in value]
+        if len(held) != len(value):
+            raise BadInput(f"the server holds {len(held)} structures, and {len(value)} are given")
+        return [typed(item, kind, one) for item, one in zip(value, held, strict=True)]
     if kind in _WHOLE:
         return _whole(value, kind)
     if kind in _FLOATS:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise BadInput(f"{value!r} is no number, and a {kind.name} is wanted")
+        if kind is ua.VariantType.Float and not math.isinf(value) and abs(value) > _MOST_FLOAT:
+            raise BadInput(f"{value} does not fit into Float")
         return float(value)
     if kind is ua.VariantType.Boolean:
         return _of_type(value, bool, kind)
@@ -182,6 +198,10 @@ def _like(value: Any, now: Any) -> Any:
         return _whole(value, ua.VariantType.Int64)
     if isinstance(now, float):
         return typed(value, ua.VariantType.Double)
+    if isinstance(now, str):
+        return _of_type(value, str, ua.VariantType.String)
     if dataclasses.is_dataclass(now):
         return _structure(value, now)
-    return value
+    if isinstance(now, list) and isinstance(value, list) and now:
+        return [_like(item, now[0]) for item in value]
+    raise BadInput(f"{value!r} cannot be written where the server holds {plain(now)!r}")

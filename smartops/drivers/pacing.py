@@ -16,15 +16,19 @@ class Pacing:
     """For wires on which an answer does not say what it answers; None for others."""
     pause_s: float = 0.0
     """Between an answer and the next request."""
+    answer_s: float = 0.0
+    """How long an answer is waited for, at the most."""
     late_s: float = 0.0
-    """How long an answer may still come after nobody waits for it any more."""
+    """How long an answer may still come after that."""
+    _asked_at: float = 0.0
     _not_before: float = 0.0
 
     async def turn(self) -> None:
         """Wait until the next request may go out."""
         if self.question is not None and not self._not_before and self.question.was_left():
-            self._after(self.late_s)
+            self._after(self.answer_s + self.late_s)  # nobody knows when it was asked
         await self._until_then()
+        self._asked_at = asyncio.get_running_loop().time()
         if self.question is not None:
             self.question.ask()
 
@@ -41,9 +45,12 @@ class Pacing:
             self.question.settle()
 
     def unanswered(self) -> None:
-        """Take note that nobody waits for an answer any more that may still come."""
+        """Take note that nobody waits for an answer any more that may still come.
+
+        However early the wait was broken off, the answer may take its whole time.
+        """
         if self.question is not None:
-            self._after(self.late_s)
+            self._not_before = self._asked_at + self.answer_s + self.late_s
 
     async def quiet(self) -> None:
         """Wait until nothing late can come, before somebody else uses the wire."""

@@ -122,7 +122,11 @@ class SerialDriver:
         self._connection = connection
         self._buffer = b""
         late = connection.timeout if connection.late is None else connection.late
-        self._pacing = Pacing(OpenQuestion(connection.resource), late_s=late.total_seconds())
+        self._pacing = Pacing(
+            OpenQuestion(connection.resource),
+            answer_s=connection.timeout.total_seconds(),
+            late_s=late.total_seconds(),
+        )
         self.sent = False
         """Whether anything of a question may have come to the device."""
 

@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from smartops.drivers.device_tag import DeviceTag, check_names
+from smartops.drivers.device_tag import DeviceTag, check_names, shortest_f32
 from smartops.drivers.readings import Value
 
 Area = Literal["coil", "discrete", "input", "holding"]
@@ -192,7 +192,7 @@ class Tag(DeviceTag):
         if not math.isfinite(number):
             raise ValueError(f"the registers hold {number}, no number")
         if self.kind == "f32":
-            number = _shortest_f32(number)
+            number = shortest_f32(number)
         if self.enum:
             return self.named(number)
         return round(number * self.scale + self.offset, 10) if self.scaled else number
@@ -261,16 +261,6 @@ class Tag(DeviceTag):
 
 def _bytes(words: Sequence[int]) -> bytes:
     return b"".join(word.to_bytes(2, "big") for word in words)
-
-
-def _shortest_f32(number: float) -> float:
-    """Return the shortest decimal that is the same 32-bit number: 64.09, not 64.08999633789062."""
-    exact = struct.pack(">f", number)
-    for digits in range(6, 9):
-        short = float(f"{number:.{digits}g}")
-        if struct.pack(">f", short) == exact:
-            return short
-    return number
 
 
 def check_map(tags: Iterable[Tag]) -> None:

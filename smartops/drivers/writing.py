@@ -61,7 +61,7 @@ _STANDARD = WriteOptions()
 
 
 async def check(wire: Wire, name: str, value: Value) -> Value | None:
-    """Check a write without making it; return what the device holds now.
+    """Check a write without making it; return what the device holds now, None if that is unsure.
 
     Limits, enum and largest step come first, then the interlocks, read fresh.
     Raises UnknownTag, WriteRefused, and what reading raises.
@@ -72,7 +72,7 @@ async def check(wire: Wire, name: str, value: Value) -> Value | None:
         whatever_it_holds = tag.model_copy(update={"max_step": None})
         whatever_it_holds.check_write(value)  # before anything is asked of the device
         readings = await wire.read([name, *(lock.tag for lock in tag.interlocks)])
-        before = readings[0].value
+        before = readings[0].value if readings[0].quality == "good" else None
         tag.check_write(value, before)
     except ValueError as error:
         raise errors.WriteRefused(f"{where}: {error}") from None
@@ -110,8 +110,8 @@ class _Write:
         command_id = self.log.intend(command)
         try:
             await self.wire.send(self.tag, command.requested)
-        except (errors.TransientError, errors.PermanentError, asyncio.CancelledError) as error:
-            if _surely_not_done(error):
+        except (Exception, asyncio.CancelledError) as error:
+            if surely_not_done(error):
                 refused = CommandResult("refused", command.before, reason=str(error))
                 self.log.conclude(command_id, refused)
                 raise
@@ -136,26 +136,30 @@ class _Write:
             while True:
                 try:
                     reading = (await self.wire.read([command.tag]))[0]
-                    if self._holds(reading.value, command.requested, tolerance):
+                    if self._holds(reading, command.requested, tolerance):
                         return CommandResult("confirmed", reading.value)
                 except errors.SmartOpsError as error:
-                    reason = str(error)
+                    # What it held before that says nothing of what it holds now.
+                    reading, reason = None, str(error)
                 if loop.time() >= deadline:
                     break
                 await asyncio.sleep(_VERIFY_POLL_S)
         except asyncio.CancelledError:
             self._unknown(command_id, "cancelled in read-back")
             raise
-        if reading is not None and reading.value is not None:
+        if reading is not None and reading.quality == "good":
             return CommandResult("mismatch", reading.value)
-        why = reason or (reading.reason if reading else "")
+        why = f"{reading.quality}: {reading.reason}" if reading is not None else reason
         self._unknown(command_id, why)
         raise errors.UnknownOutcome(
             f"{command.device}.{command.tag}: written, but it cannot be read back: {why}"
         )
 
-    def _holds(self, value: Value | None, wanted: Value, tolerance: float) -> bool:
-        return holds(value, self.wire.nearest(self.tag, wanted), tolerance)
+    def _holds(self, reading: Reading | None, wanted: Value, tolerance: float) -> bool:
+        """Return whether the device surely holds the value: what is uncertain may be an old one."""
+        if reading is None or reading.quality != "good":
+            return False
+        return holds(reading.value, self.wire.nearest(self.tag, wanted), tolerance)
 
     def _unknown(self, command_id: str, why: str) -> None:
         self.log.conclude(command_id, CommandResult("unknown", None, reason=why))
@@ -168,13 +172,15 @@ class _Write:
         why = str(error) or "cancelled"
         if not cancelled and self.wire.connected:
             try:
-                after = (await self.wire.read([command.tag]))[0].value
+                after = (await self.wire.read([command.tag]))[0]
             except errors.SmartOpsError:
                 after = None
             tolerance, wanted = self.options.tolerance, command.requested
-            told_apart = not self._holds(command.before, wanted, tolerance)
-            if told_apart and self._holds(after, wanted, tolerance):
-                result = CommandResult("confirmed", after, reason=str(error))
+            nearest = self.wire.nearest(self.tag, wanted)
+            known = command.before is not None
+            told_apart = known and not holds(command.before, nearest, tolerance)
+            if told_apart and after is not None and self._holds(after, wanted, tolerance):
+                result = CommandResult("confirmed", after.value, reason=str(error))
                 self.log.conclude(command_id, result)
                 return result
         self._unknown(command_id, why)
@@ -197,14 +203,21 @@ class _Write:
         undo_id = self.log.intend(undo)
         try:
             await self.wire.send(self.tag, value)
-            back = await self._verify(undo, 0.0, undo_id)
-        except (errors.SmartOpsError, ValueError) as error:
-            if not isinstance(error, errors.UnknownOutcome):
-                self._unknown(undo_id, str(error))
-            return replace(result, reason=f"restoring {value} failed: {error}")
         except asyncio.CancelledError:
             self._unknown(undo_id, "cancelled")
             raise
+        except Exception as error:
+            if surely_not_done(error):
+                self.log.conclude(
+                    undo_id, CommandResult("refused", result.after, reason=str(error))
+                )
+                return replace(result, reason=f"restoring {value} failed: {error}")
+            self._unknown(undo_id, str(error))
+            raise errors.UnknownOutcome(
+                f"{_mismatch_text(command, result)}; restoring {value}: {error}",
+                hint="Look at the device before the job is run again.",
+            ) from error
+        back = await self._verify(undo, 0.0, undo_id)  # concludes what it cannot tell itself
         self.log.conclude(undo_id, back)
         if back.state != "confirmed":
             return replace(result, reason=f"restoring {value} failed: it holds {back.after}")
@@ -212,27 +225,27 @@ class _Write:
 
 
 def holds(value: Value | None, wanted: Value, tolerance: float) -> bool:
-    """Return whether the value is the wanted one, within the tolerance."""
-    if value is None or isinstance(wanted, bool):
+    """Return whether the value is the wanted one, within the tolerance.
+
+    Of a structure only what was asked for counts.
+    """
+    if value is None or isinstance(wanted, bool) or isinstance(value, bool):
         return value is wanted
     if isinstance(value, list) and isinstance(wanted, list):
         pairs = zip(value, wanted, strict=False)
-        return len(value) == len(wanted) and all(_near(a, b, tolerance) for a, b in pairs)
-    return _near(value, wanted, tolerance)
-
-
-def _near(value: Value, wanted: Value, tolerance: float) -> bool:
-    if isinstance(value, dict) and isinstance(wanted, dict):  # a structure: what was asked for
-        return all(value.get(name) == item for name, item in wanted.items())
+        return len(value) == len(wanted) and all(holds(a, b, tolerance) for a, b in pairs)
+    if isinstance(value, dict) and isinstance(wanted, dict):
+        return all(holds(value.get(name), item, tolerance) for name, item in wanted.items())
     if tolerance and isinstance(value, (int, float)) and isinstance(wanted, (int, float)):
         return abs(value - wanted) <= tolerance * (1 + 1e-9)
     return value == wanted
 
 
-def _surely_not_done(error: BaseException) -> bool:
-    if isinstance(error, errors.TransientError):
+def surely_not_done(error: BaseException) -> bool:
+    """Return whether an error says that the device has surely not done what it was asked for."""
+    if isinstance(error, (errors.TransientError, errors.DeviceRefused)):
         return error.not_done
-    return isinstance(error, errors.DeviceRefused)
+    return isinstance(error, errors.BadInput)
 
 
 def _mismatch_text(command: Command, result: CommandResult) -> str:

@@ -54,15 +54,24 @@ async def test_what_is_published_comes(connection: Connection, qos: Any) -> None
     assert not found[0].retained
 
 
-async def test_a_refused_message_is_a_failure(connection: Connection) -> None:
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_refused_message_is_a_failure(connection: Connection, qos: Any) -> None:
     """The library calls it published; with 3.1.1 the broker has no way to say it."""
     async with mqtt.open_broker(connection) as client:
         if connection.version == "5":
             with pytest.raises(errors.DeviceRefused, match="Not authorized"):
-                await client.publish("secret/x", b"1")
+                await client.publish("secret/x", b"1", qos=qos)
             assert await client.publish("plant/nobody/listens", b"1") == "No matching subscribers"
         else:
-            assert await client.publish("secret/x", b"1") == ""
+            assert await client.publish("secret/x", b"1", qos=qos) == ""
+
+
+async def test_a_message_expires_after_whole_seconds(broker: Broker) -> None:
+    """Less than one is one; never is not zero."""
+    async with mqtt.open_broker(Connection("bus", "127.0.0.1", broker.port)) as client:
+        await client.publish("a", b"1", expiry=timedelta(seconds=0.2))
+        with pytest.raises(errors.BadInput, match="cannot expire after 0s"):
+            await client.publish("a", b"1", expiry=timedelta())
 
 
 async def test_retained_messages(connection: Connection) -> None:

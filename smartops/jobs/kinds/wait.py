@@ -80,6 +80,12 @@ class MessageCondition(Strict):
         description="Whether a message that was there before counts, which the broker has kept.",
     )
 
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> Self:
+        if self.value is None and (self.op != "==" or self.field):
+            raise ValueError("op and field go with a value")
+        return self
+
 
 @register
 class Wait(StepBase):

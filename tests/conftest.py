@@ -65,29 +65,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-_SECOND_SYSTEM = frozenset(
-    {
-        "test_devices.py",
-        "test_documents.py",
-        "test_examples.py",
-        "test_form.py",
-        "test_step_options.py",
-    }
-)
-"""Acceptance tests that have a system of their own when tests run beside each other."""
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep together what shares a system: two halves of acceptance tests, and each file's tests."""
+    """Keep together what shares a system: all acceptance tests, and the tests of a file."""
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
     class BySystem(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file: str = nodeid.split("::", maxsplit=1)[0]
-            if not file.startswith("tests/acceptance/"):
-                return file
-            return "a second system" if Path(file).name in _SECOND_SYSTEM else "a system"
+            return "acceptance" if file.startswith("tests/acceptance/") else file
 
     return BySystem(config, log)
 

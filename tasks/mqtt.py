@@ -7,6 +7,7 @@ from typing import Any
 
 from blocks import MqttBroker
 from smartops.drivers import mqtt
+from smartops.drivers.mqtt_payload import Format, encode
 from smartops.vocabulary import Effect
 from tasks.step import current_record, step
 
@@ -16,7 +17,7 @@ async def publish_message(
     broker: MqttBroker,
     topic: str,
     payload: Any = "",
-    format: mqtt.Format = "auto",  # noqa: A002 - the option is called so
+    format: Format = "auto",  # noqa: A002 - the option is called so
     qos: mqtt.Qos = 1,
     retain: bool = False,
     expiry: timedelta | None = None,
@@ -27,7 +28,7 @@ async def publish_message(
     """
     record = current_record()
     record.touched = False
-    encoded = mqtt.encode(payload, format)
+    encoded = encode(payload, format)
     async with broker.open() as client:
         record.touched = True
         try:
@@ -50,7 +51,7 @@ async def ask_question(
     broker: MqttBroker,
     topic: str,
     payload: Any = "",
-    format: mqtt.Format = "auto",  # noqa: A002 - the option is called so
+    format: Format = "auto",  # noqa: A002 - the option is called so
     qos: mqtt.Qos = 1,
 ) -> dict[str, Any]:
     """Publish a question and wait for its answer, within the step's time limit.
@@ -59,7 +60,7 @@ async def ask_question(
     """
     record = current_record()
     record.touched = False
-    encoded = mqtt.encode(payload, format)
+    encoded = encode(payload, format)
     async with broker.open() as client:
         record.touched = True
         try:

@@ -21,7 +21,7 @@ from smartops.drivers.tag_files import load_map, load_tags
 from smartops.jobs import graph, loader
 from smartops.jobs.kinds import BUILT_IN
 from smartops.jobs.kinds.check import Check
-from smartops.jobs.kinds.wait import TagCondition, UrlCondition
+from smartops.jobs.kinds.wait import MessageCondition, TagCondition, UrlCondition
 from smartops.jobs.param import Param
 from smartops.jobs.scheduling import Between, Missed, Schedule, SkipOn
 from smartops.jobs.spec import STEP_KINDS, JobSpec
@@ -154,6 +154,7 @@ def test_each_option_has_a_test() -> None:
         "check": (Check, ()),
         "tag condition": (TagCondition, ()),
         "url condition": (UrlCondition, ()),
+        "message condition": (MessageCondition, ()),
         **{kind: (model, StepBase.COMMON) for kind, model in STEP_KINDS.items() if kind != "job"},
     }
     wanted = {

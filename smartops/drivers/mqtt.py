@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
 import logging
 import math
 import ssl
@@ -28,10 +27,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from smartops import errors
+from smartops.drivers.mqtt_payload import decode
 from smartops.rehearsal import check_host
 
 Version = Literal["5", "3.1.1"]
-Format = Literal["auto", "json", "text", "hex"]
 Qos = Literal[0, 1, 2]
 _LOGIN = (134, 135, 140)
 """Bad user name or password, not authorized, bad authentication method."""
@@ -83,39 +82,6 @@ class Message:
             "retained": self.retained,
             "received_at": self.received_at.isoformat(),
         }
-
-
-def encode(value: Any, form: Format = "auto") -> bytes:
-    """Return a payload: in ``auto`` a text as it is, anything else as JSON. Raises BadInput."""
-    if form == "hex":
-        try:
-            return bytes.fromhex(value)
-        except (TypeError, ValueError):
-            raise errors.BadInput(f"{value!r} is no text of hexadecimal digits") from None
-    if isinstance(value, str) and form in {"auto", "text"}:
-        return value.encode()
-    if form == "text":
-        raise errors.BadInput(f"{value!r} is no text")
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError as error:
-        raise errors.BadInput(f"the payload is no JSON: {error}") from None
-
-
-def decode(payload: bytes) -> Any:
-    """Return what a payload says: JSON's value, else the text, else its bytes in hexadecimal."""
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError:
-        return payload.hex()
-    try:
-        return json.loads(text, parse_constant=_no_number)
-    except ValueError:
-        return text
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number that JSON has")
 
 
 class _Client(paho.Client):

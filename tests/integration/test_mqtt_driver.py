@@ -16,6 +16,7 @@ import pytest
 from smartops import errors
 from smartops.drivers import mqtt
 from smartops.drivers.mqtt import Connection
+from smartops.drivers.mqtt_payload import encode
 from tests import mosquitto
 from tests.conftest import free_port
 from tests.mosquitto import PASSWORD, USER, Broker
@@ -46,8 +47,8 @@ async def test_what_is_published_comes(connection: Connection, qos: Any) -> None
     async with mqtt.open_broker(connection) as listener, mqtt.open_broker(connection) as sender:
         await listener.subscribe("plant/+/state", 2)
         for payload in payloads:
-            await sender.publish("plant/a/state", mqtt.encode(payload), qos=qos)
-        await sender.publish("plant/b/state", mqtt.encode("ff00", "hex"), qos=qos)
+            await sender.publish("plant/a/state", encode(payload), qos=qos)
+        await sender.publish("plant/b/state", encode("ff00", "hex"), qos=qos)
         found = [await listener.next_message() for _ in range(6)]
     assert [message.payload for message in found] == [*payloads, "ff00"]
     assert found[-1].topic == "plant/b/state"
@@ -211,7 +212,7 @@ async def test_somebody_who_does_not_speak_mqtt(broker: Broker) -> None:
 def test_a_payload_that_cannot_be_sent(value: Any, form: Any) -> None:
     """Is the user's to mend."""
     with pytest.raises(errors.BadInput):
-        mqtt.encode(value, form)
+        encode(value, form)
 
 
 async def test_many_connections_leave_nothing_behind(broker: Broker) -> None:

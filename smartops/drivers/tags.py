@@ -195,7 +195,8 @@ class Tag(DeviceTag):
             number = shortest_f32(number)
         if self.enum:
             return self.named(number)
-        return round(number * self.scale + self.offset, 10) if self.scaled else number
+        # 15 digits: what a number of 64 bits holds for sure, however small the scale is.
+        return float(f"{number * self.scale + self.offset:.15g}") if self.scaled else number
 
     def encode(self, value: Value) -> list[int]:
         """Return the registers for a value; raise ValueError when it does not fit."""

@@ -94,6 +94,7 @@ def test_strings_and_scale() -> None:
     level = tag(kind="u16", scale=0.1)
     assert level.decode([524]) == 52.4
     assert level.encode(52.44) == [524]
+    assert tag(kind="u16", scale=1e-11).decode([4]) == 4e-11
 
 
 @pytest.mark.parametrize(

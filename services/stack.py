@@ -180,9 +180,13 @@ def _up(say: Say, settings: Settings, *, plant: bool, api_url: str | None) -> St
     schema.migrate(store)
     store.close()
     for more_tries in range(_TRIES - 1, -1, -1):
-        stack = Stack(settings, api_url or f"http://{HOST}:{_free_port(PREFECT_PORT)}/api")
+        # Who has lost the usual ports leaves them to the winner, who may not listen on them yet.
+        choose = _free_port if more_tries == _TRIES - 1 else _any_port
+        stack = Stack(settings, api_url or f"http://{HOST}:{choose(PREFECT_PORT)}/api")
+        if plant:
+            stack.plant = Addresses(*(choose(port) for port in vars(PLANT_PORTS).values()))
         try:
-            _start_services(stack, say, plant=plant, own_server=api_url is None)
+            _start_services(stack, say, own_server=api_url is None)
         except ServiceFailed:
             stack.stop()
             if not more_tries or all(_is_free(port) for port in stack.own_ports):
@@ -196,16 +200,14 @@ def _up(say: Say, settings: Settings, *, plant: bool, api_url: str | None) -> St
     raise AssertionError("the last try either returns or raises")
 
 
-def _start_services(stack: Stack, say: Say, *, plant: bool, own_server: bool) -> None:
+def _start_services(stack: Stack, say: Say, *, own_server: bool) -> None:
     if own_server:
         say(f"Prefect server: starting at {stack.ui_url}")
         port = str(stack.port)
         _start(stack, "prefect", ["prefect", "server", "start", "--host", HOST, "--port", port])
-    if plant:
-        ports = Addresses(*(_free_port(port) for port in vars(PLANT_PORTS).values()))
+    if (ports := stack.plant) is not None:
         say(f"plant: Modbus on {ports.modbus_port}, OPC UA on {ports.opcua_port}")
         say(f"plant: orders {ports.orders_url}, HMI {ports.hmi_url}")
-        stack.plant = ports
         flags = ["--modbus-port", str(ports.modbus_port), "--orders-port", str(ports.orders_port)]
         flags += ["--hmi-port", str(ports.hmi_port), "--opcua-port", str(ports.opcua_port)]
         flags += ["--log", str(log_dir(stack.settings) / "plant-log.jsonl")]
@@ -283,8 +285,10 @@ def _is_free(port: int) -> bool:
 
 def _free_port(wanted: int) -> int:
     """Return the wanted port if it is free, else one that the system gives."""
-    if _is_free(wanted):
-        return wanted
+    return wanted if _is_free(wanted) else _any_port(wanted)
+
+
+def _any_port(_wanted: int) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -65,14 +65,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+_OF_THEIR_OWN = frozenset(
+    {
+        "test_deploying_needs_nothing_but_an_api",
+        "test_two_systems_that_start_at_once_do_not_mix",
+    }
+)
+"""Acceptance tests that start what they need by themselves: they run beside the others."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep together what shares a system: all acceptance tests, and the tests of a file."""
+    """Keep together what shares a system: the acceptance tests but for some, each file's tests."""
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
     class BySystem(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            file: str = nodeid.split("::", maxsplit=1)[0]
+            file, _, test = str(nodeid).partition("::")
+            if test.partition("[")[0] in _OF_THEIR_OWN:
+                return "systems of their own"
             return "acceptance" if file.startswith("tests/acceptance/") else file
 
     return BySystem(config, log)

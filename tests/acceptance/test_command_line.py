@@ -119,7 +119,11 @@ def test_a_failed_run_shows_no_traceback(cli: Cli, quick: Cli, tmp_path: Path) -
     [
         (["job", "run", "no-such-job"], 2, "no job 'no-such-job' is deployed"),
         (["job", "run", "missing.yaml"], 2, "missing.yaml cannot be read"),
-        (["job", "run", "bad.yaml"], 2, "bad.yaml:2: steps.0: give one of duration, tag, url and message"),
+        (
+            ["job", "run", "bad.yaml"],
+            2,
+            "bad.yaml:2: steps.0: give one of duration, tag, url and message",
+        ),
         (["job", "run", "line-check", "-p", "speed=1"], 2, "has no parameter 'speed'"),
         (["job", "run", "tank-guard", "-p", "least=low"], 2, "is not of type"),
         (["job", "run", "line-check", "-p", "speed"], 2, "write a parameter as key=value"),

@@ -15,15 +15,13 @@ from uuid6 import uuid7
 from blocks import ModbusDevice, OpcUaServer
 from blocks.connection import load_connection
 from smartops.audit.recording import RunInfo, StepRecord, recorded_run
-from smartops.drivers import opcua, opcua_session, opcua_trust, writing
-from smartops.drivers.device_tag import DeviceTag
+from smartops.drivers import opcua_session, opcua_trust
 from smartops.drivers.readings import Command, CommandResult, Reading, Value
 from smartops.drivers.writing import WriteOptions
 from smartops.errors import BadInput, TransientError, UnknownBlock
 from smartops.locks import Actor, acting
-from smartops.vocabulary import Effect
+from tasks.device import Device, effect_on
 
-Device = ModbusDevice | OpcUaServer
 _KINDS: dict[type[Device], str] = {ModbusDevice: "modbus", OpcUaServer: "opcua"}
 
 
@@ -98,7 +96,7 @@ async def try_write(device: Device, tag: str, value: Value) -> DryRun:
     """Make every check of a write, and say what it would send. Raises WriteRefused."""
     _acting("write --dry-run")
     async with device.open() as client:
-        before = await writing.check(client, tag, value)
+        before = await client.check_write(tag, value)
         found: Any = client.tag(tag)
         return DryRun(before, value, found.unit, client.shown(found, value))
 
@@ -109,8 +107,7 @@ async def write(
     """Write a tag as a step does; it is a run of its own on record, with who asked for it."""
     _acting("write")
     name, kind = device.connection_name, f"{_KINDS[type(device)]}.write"
-    known: dict[str, DeviceTag] = {found.name: found for found in device.tags}
-    effect = Effect(known[tag].effect) if tag in known else Effect.UNSAFE
+    effect = effect_on(device, tag)
     info = RunInfo(id=uuid7(), job="device-write", flow="smartops device", requested_by=person)
     inputs = {"device": name, "tag": tag, "value": value}
     with recorded_run(info) as ending:
@@ -174,8 +171,7 @@ async def browse(device: Device, below: str, depth: int) -> list[dict[str, Any]]
             f"{device.connection_name} speaks Modbus, which cannot tell what it has",
             hint="Its tag map comes from the device's manual.",
         )
-    connection = device.connection()
-    async with opcua.open_server(connection) as client:
+    async with device.open() as client:
         return await client.browse(below, depth=depth)
 
 

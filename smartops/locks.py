@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import importlib
 import json
 import os
@@ -34,6 +33,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from smartops.errors import LockTimeout
+from smartops.file_names import file_name
 from smartops.settings import get_settings
 
 STANDARD = timedelta(seconds=-1)
@@ -77,9 +77,7 @@ _losses: ContextVar[tuple[Callable[[], bool], ...]] = ContextVar("smartops_losse
 
 def lock_path(resource: str) -> Path:
     """Return the folder of a resource's tickets, such as of ``modbus://10.0.0.5:502``."""
-    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", resource)[:80]
-    digest = hashlib.sha256(resource.encode()).hexdigest()[:12]
-    return get_settings().locks_dir / f"{readable}-{digest}"
+    return get_settings().locks_dir / file_name(resource)
 
 
 @asynccontextmanager

@@ -60,9 +60,9 @@ for _tag, _pattern, _first in (
     )
 
 
-def plain_value(text: str) -> Any:
+def plain_value(text: str, kind: type[PlainLoader] = PlainLoader) -> Any:
     """Return what a text means: 150, true, a word, [1, 2]. Raises yaml.YAMLError."""
-    loader = PlainLoader(text)
+    loader = kind(text)
     try:
         return loader.get_single_data()
     finally:

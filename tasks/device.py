@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
-from smartops.drivers.readings import Command, CommandResult, Reading
+from blocks import ModbusDevice, OpcUaServer
+from smartops.drivers.readings import Reading, Value
+from smartops.drivers.writing import WriteOptions
 from smartops.errors import BadAnswer
 from smartops.jobs.kinds.device import Require
 from smartops.vocabulary import Effect
 from tasks.step import current_record
 
+Device = ModbusDevice | OpcUaServer
 _BELOW: Mapping[Require, tuple[str, ...]] = {
     "good": ("uncertain", "bad"),
     "uncertain": ("bad",),
@@ -39,14 +43,36 @@ def readings_found(
     }
 
 
-def effect_of_write(inputs: Mapping[str, Any]) -> Effect:
+def effect_of_write(argument: str) -> Callable[[Mapping[str, Any]], Effect]:
+    """Return what says the effect of a write to the device that an argument holds."""
+    return lambda inputs: effect_on(inputs[argument], inputs["tag"])
+
+
+def effect_on(device: Device, tag: str) -> Effect:
     """Return what the tag map says of writing a tag; unsafe where it does not know the tag."""
-    tags = {tag.name: tag.effect for tag in inputs["device"].tags}
-    return Effect(tags.get(inputs["tag"], "unsafe"))
+    tags = {known.name: known.effect for known in device.tags}
+    return Effect(tags.get(tag, "unsafe"))
 
 
-def written(command: Command, result: CommandResult) -> dict[str, Any]:
-    """Return what a step that writes a tag gives."""
+async def write_one(
+    device: Device,
+    tag: str,
+    value: Value,
+    tolerance: float,
+    verify_within: timedelta,
+    restore_on_mismatch: bool,
+) -> dict[str, Any]:
+    """Write one tag once and read it back.
+
+    Returns ``tag``, ``unit``, ``before``, ``requested``, ``after`` and ``state``. Raises
+    WriteRefused, WriteMismatch, UnknownOutcome and the driver's other errors.
+    """
+    record = current_record()
+    record.touched = False  # the record notes it when the command is about to be sent
+    repeatable = record.effect is not Effect.UNSAFE
+    options = WriteOptions(tolerance, verify_within, restore_on_mismatch, repeatable)
+    async with device.open() as client:
+        command, result = await client.write(tag, value, record, options)
     return {
         "tag": command.tag,
         "unit": command.unit,

@@ -8,11 +8,10 @@ from typing import Any
 
 from blocks import ModbusDevice
 from smartops.drivers.readings import Value
-from smartops.drivers.writing import WriteOptions
 from smartops.jobs.kinds.device import Require
 from smartops.vocabulary import Effect
-from tasks.device import effect_of_write, readings_found, written
-from tasks.step import current_record, step
+from tasks.device import effect_of_write, readings_found, write_one
+from tasks.step import step
 
 
 @step(effect=Effect.READ, kind="modbus.read")
@@ -30,7 +29,7 @@ async def read_tags(
     return readings_found(device.connection_name, readings, require, keep=keep)
 
 
-@step(effect=effect_of_write, kind="modbus.write")
+@step(effect=effect_of_write("device"), kind="modbus.write")
 async def write_tag(
     device: ModbusDevice,
     tag: str,
@@ -44,10 +43,4 @@ async def write_tag(
     Returns ``tag``, ``unit``, ``before``, ``requested``, ``after`` and ``state``. Raises
     WriteRefused, WriteMismatch, UnknownOutcome and the driver's other errors.
     """
-    record = current_record()
-    record.touched = False  # the record notes it when the command is about to be sent
-    options = WriteOptions(
-        tolerance, verify_within, restore_on_mismatch, record.effect is not Effect.UNSAFE
-    )
-    async with device.open() as client:
-        return written(*await client.write(tag, value, record, options))
+    return await write_one(device, tag, value, tolerance, verify_within, restore_on_mismatch)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 from blocks import MqttBroker
+from smartops.audit.recording import StepRecord
 from smartops.drivers import mqtt
 from smartops.drivers.mqtt_payload import Format, encode
 from smartops.vocabulary import Effect
 from tasks.step import current_record, step
+
+
+@contextmanager
+def _sending(record: StepRecord) -> Iterator[None]:
+    """Note that something may have been sent, unless the error says that nothing was."""
+    record.touched = True
+    try:
+        yield
+    except mqtt.NOT_SENT:
+        record.touched = False
+        raise
 
 
 @step(effect=Effect.UNSAFE, kind="mqtt.publish")
@@ -30,8 +44,7 @@ async def publish_message(
     record.touched = False
     encoded = encode(payload, format)
     async with broker.open() as client:
-        record.touched = True
-        try:
+        with _sending(record):
             said = await client.publish(
                 topic,
                 encoded,
@@ -40,9 +53,6 @@ async def publish_message(
                 expiry=expiry,
                 repeatable=record.effect is not Effect.UNSAFE,
             )
-        except mqtt.NOT_SENT:
-            record.touched = False
-            raise
     return {"topic": topic, "said": said}
 
 
@@ -62,12 +72,8 @@ async def ask_question(
     record.touched = False
     encoded = encode(payload, format)
     async with broker.open() as client:
-        record.touched = True
-        try:
+        with _sending(record):
             answer = await client.ask(
                 topic, encoded, qos=qos, repeatable=record.effect is not Effect.UNSAFE
             )
-        except mqtt.NOT_SENT:
-            record.touched = False
-            raise
     return answer.as_json()

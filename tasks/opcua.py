@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from blocks import OpcUaServer
 from smartops.drivers.readings import Reading, Value
-from smartops.drivers.writing import WriteOptions
 from smartops.durations import format_duration
 from smartops.jobs.kinds.device import Require
 from smartops.vocabulary import Effect
-from tasks.device import effect_of_write, readings_found, written
+from tasks.device import effect_of_write, readings_found, write_one
 from tasks.step import current_record, step
 
 
@@ -49,11 +48,7 @@ def aged(reading: Reading, max_age: timedelta | None) -> Reading:
     return replace(reading, quality="uncertain", reason=reason)
 
 
-def _effect(inputs: Mapping[str, Any]) -> Effect:
-    return effect_of_write({"device": inputs["server"], "tag": inputs["tag"]})
-
-
-@step(effect=_effect, kind="opcua.write")
+@step(effect=effect_of_write("server"), kind="opcua.write")
 async def write_node(
     server: OpcUaServer,
     tag: str,
@@ -67,13 +62,7 @@ async def write_node(
     Returns ``tag``, ``unit``, ``before``, ``requested``, ``after`` and ``state``. Raises
     WriteRefused, WriteMismatch, UnknownOutcome and the driver's other errors.
     """
-    record = current_record()
-    record.touched = False  # the record notes it when the command is about to be sent
-    options = WriteOptions(
-        tolerance, verify_within, restore_on_mismatch, record.effect is not Effect.UNSAFE
-    )
-    async with server.open() as client:
-        return written(*await client.write(tag, value, record, options))
+    return await write_one(server, tag, value, tolerance, verify_within, restore_on_mismatch)
 
 
 @step(effect=Effect.UNSAFE, kind="opcua.call")

@@ -7,6 +7,7 @@ import getpass
 import json
 import sys
 from datetime import timedelta
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,14 +17,16 @@ from rich.text import Text
 from smartops.cli.connection import audit_store, use_prefect
 from smartops.cli.options import AsJson
 from smartops.cli.output import err, local_time, out, print_json, say, table
+from smartops.drivers.opcua_tags import tag_names
+from smartops.drivers.writing import WriteOptions
 from smartops.durations import parse_duration
 from smartops.errors import BadInput, SmartOpsError
 from smartops.jobs.step import shorten
 from smartops.plain_yaml import plain_value
 
 if TYPE_CHECKING:
-    from services.devices import Device
     from smartops.drivers.readings import Reading
+    from tasks.device import Device
 
 app = typer.Typer(help="Devices: check, read, write, browse, watch.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Name of the saved device.")]
@@ -31,18 +34,18 @@ Tags = Annotated[list[str] | None, typer.Argument(help="Names from its tag map; 
 QUALITY_STYLES = {"good": "green", "uncertain": "yellow", "bad": "red"}
 
 
-def _device(name: str) -> Device:
+def _device(name: str) -> tuple[ModuleType, Device]:
+    """Return what can be done with devices, and the saved one of a name."""
     use_prefect()
     from services import devices  # noqa: PLC0415 - Prefect reads its settings on import
 
-    return asyncio.run(devices.find(name))
+    return devices, asyncio.run(devices.find(name))
 
 
 @app.command()
 def check(device: Name, as_json: AsJson = False) -> int:
     """Connect and read everything in the tag map; exit with 1 when a tag has no value."""
-    found = _device(device)
-    from services import devices  # noqa: PLC0415
+    devices, found = _device(device)
 
     checked = asyncio.run(devices.check(found))
     if as_json:
@@ -59,8 +62,7 @@ def check(device: Name, as_json: AsJson = False) -> int:
 @app.command()
 def read(device: Name, tags: Tags = None, as_json: AsJson = False) -> int:
     """Read tags once; exit with 1 when one of them has no value."""
-    found = _device(device)
-    from services import devices  # noqa: PLC0415
+    devices, found = _device(device)
 
     readings = asyncio.run(devices.read(found, tags or []))
     if as_json:
@@ -103,10 +105,7 @@ def write(
     if wanted is None:
         raise BadInput(f"{value!r} is no value")
     limit = _duration("--within", within)
-    found = _device(device)
-    from services import devices  # noqa: PLC0415
-    from smartops.drivers.writing import WriteOptions  # noqa: PLC0415
-
+    devices, found = _device(device)
     if dry_run:
         tried = asyncio.run(devices.try_write(found, tag, wanted))
         facts = {"before": tried.before, "requested": tried.requested, "sends": tried.sends}
@@ -172,8 +171,7 @@ def watch(
     if not pause:
         raise BadInput("--every must be longer than 0s")
     limit = None if for_ is None else _duration("--for", for_).total_seconds()
-    found = _device(device)
-    from services import devices  # noqa: PLC0415
+    devices, found = _device(device)
 
     async def follow() -> None:
         async for news in devices.watch(found, tags or [], pause):
@@ -210,10 +208,7 @@ def browse(
     as_json: AsJson = False,
 ) -> None:
     """Show what an OPC UA server has: its variables and methods."""
-    found = _device(device)
-    from services import devices  # noqa: PLC0415
-    from smartops.drivers.opcua_tags import tag_names  # noqa: PLC0415
-
+    devices, found = _device(device)
     entries = asyncio.run(devices.browse(found, below, depth))
     if as_json:
         print_json(entries)
@@ -239,8 +234,7 @@ def trust(
     ] = None,
 ) -> None:
     """Trust the certificate that an OPC UA server shows, from now on."""
-    found = _device(device)
-    from services import devices  # noqa: PLC0415
+    devices, found = _device(device)
     from smartops.drivers import opcua_trust  # noqa: PLC0415
 
     shown = asyncio.run(devices.offered_certificate(found))

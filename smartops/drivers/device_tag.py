@@ -121,8 +121,8 @@ class DeviceTag(BaseModel):
         self.number(value)
         return value
 
-    def check_write(self, value: Value, before: Value | None = None) -> None:
-        """Raise ValueError when the value may not be written, or not from what is held now."""
+    def check_write(self, value: Value) -> None:
+        """Raise ValueError when the value may not be written, whatever is held now."""
         if not self.allow_write:
             raise ValueError("the tag map does not allow writing it (allow_write)")
         held = self.nearest(value)
@@ -132,6 +132,9 @@ class DeviceTag(BaseModel):
                 raise ValueError(f"{value} {self.unit} is below the limit of {self.min}".strip())
             if self.max is not None and max(numbers) > self.max:
                 raise ValueError(f"{value} {self.unit} is above the limit of {self.max}".strip())
+
+    def check_step(self, value: Value, before: Value | None) -> None:
+        """Raise ValueError when the value is too far from what is held now, None if unknown."""
         if self.max_step is None:
             return
         if not isinstance(before, (int, float)) or not isinstance(value, (int, float)):

@@ -7,7 +7,6 @@ of another function as good, so both are checked here; no exception of its leave
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ from pymodbus.exceptions import ModbusException
 from pymodbus.pdu import ExceptionResponse, ModbusPDU
 
 from smartops import errors, locks
-from smartops.drivers import wire_notes, writing
+from smartops.drivers import wire_notes
 from smartops.drivers.coalesce import Block, Hole, gaps, plan_reads
 from smartops.drivers.pacing import Pacing
-from smartops.drivers.readings import Command, CommandLog, CommandResult, Reading, Value
+from smartops.drivers.readings import Reading, Value
 from smartops.drivers.tags import Tag
+from smartops.drivers.writing import TaggedDevice
 from smartops.rehearsal import check_host, check_port
 
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it dumps packets on every error
@@ -83,7 +83,7 @@ class Connection:
     def resource(self) -> str:
         """The wire that steps must not share: all units behind one address are on it."""
         if self.line is not None:
-            return f"serial://{os.path.realpath(self.line.port)}"
+            return wire_notes.line_at(self.line.port)
         return f"modbus://{self.host.lower()}:{self.port}"
 
     @property
@@ -151,15 +151,15 @@ def _client(connection: Connection) -> AsyncModbusTcpClient | AsyncModbusSerialC
     )
 
 
-class ModbusDriver:
+class ModbusDriver(TaggedDevice[Tag]):
     """An open device. Not for use by several tasks at once."""
 
     def __init__(
         self, client: AsyncModbusTcpClient | AsyncModbusSerialClient, connection: Connection
     ) -> None:
+        super().__init__(connection.name, connection.tags)
         self._client = client
         self._connection = connection
-        self._tags = {tag.name: tag for tag in connection.tags}
         self._holes: list[Hole] | None = None
         late = connection.timeout if connection.late is None else connection.late
         self._pacing = Pacing(
@@ -170,21 +170,9 @@ class ModbusDriver:
         )
 
     @property
-    def name(self) -> str:
-        """The connection's name."""
-        return self._connection.name
-
-    @property
     def connected(self) -> bool:
         """Whether the device can still be asked."""
         return bool(self._client.connected)
-
-    def tag(self, name: str) -> Tag:
-        """Return the tag of a name. Raises UnknownTag."""
-        if name not in self._tags:
-            known = ", ".join(sorted(self._tags)) or "none"
-            raise errors.UnknownTag(f"{self._connection.name} has no tag {name!r}; it has: {known}")
-        return self._tags[name]
 
     async def quiet(self) -> None:
         """Wait until no answer can come any more that nobody waits for (serial lines only)."""
@@ -214,20 +202,6 @@ class ModbusDriver:
             max_gap=connection.max_gap,
             holes=self._holes,
         )
-
-    async def write(
-        self,
-        name: str,
-        value: Value,
-        log: CommandLog,
-        options: writing.WriteOptions = writing.WriteOptions(),  # noqa: B008 - it is frozen
-    ) -> tuple[Command, CommandResult]:
-        """Write once, read back until the value is there, and put all of it on record.
-
-        Raises UnknownTag, WriteRefused (nothing was sent), DeviceRefused, WriteMismatch, and
-        UnknownOutcome when nobody can say whether the device took the value.
-        """
-        return await writing.write(self, name, value, log, options)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -274,11 +248,11 @@ class ModbusDriver:
             values = list(answer.registers)
         if len(values) != count:
             self._pacing.unanswered()  # the right one may be on its way
-            raise errors.BadAnswer(f"{self._connection.name}: {what}: {len(values)} came back")
+            raise errors.BadAnswer(f"{self.name}: {what}: {len(values)} came back")
         return values
 
     async def _ask(self, call: Callable[[], Awaitable[Any]], function: int, what: str) -> ModbusPDU:
-        name = self._connection.name
+        name = self.name
         await self._pacing.turn()
         try:
             asked = call()
@@ -309,7 +283,7 @@ class ModbusDriver:
     # --- writing -----------------------------------------------------------------------------
 
     async def send(self, tag: Tag, value: Value) -> None:
-        """Send the value once; return when the device has acknowledged it. For ``writing`` only."""
+        """Send the value once; return when the device has acknowledged it."""
         function, parts = request_of(tag, value)
         client, address, unit = self._client, tag.address, self._connection.unit
         calls: dict[int, Callable[[], Awaitable[Any]]] = {

@@ -22,11 +22,11 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.uaerrors import UaError
 
 from smartops import errors, locks
-from smartops.drivers import writing
 from smartops.drivers.opcua_session import Connection, edge, new_client, refusal
 from smartops.drivers.opcua_tags import OpcTag, with_index, with_uri
 from smartops.drivers.opcua_values import plain, reading_of, short, typed
-from smartops.drivers.readings import Command, CommandLog, CommandResult, Reading, Value
+from smartops.drivers.readings import Reading, Value
+from smartops.drivers.writing import TaggedDevice
 from smartops.rehearsal import check_url
 
 _AT_ONCE = 500
@@ -54,9 +54,7 @@ async def open_server(connection: Connection) -> AsyncIterator[OpcUaDriver]:
             yield driver
         finally:
             try:
-                with contextlib.suppress(
-                    Exception
-                ):  # the connection may be gone: it is closed then
+                with contextlib.suppress(Exception):  # it may be gone: then it is closed
                     async with asyncio.timeout(connection.timeout.total_seconds()):
                         await client.disconnect()
             finally:  # whatever became of saying goodbye, and also when that was cancelled
@@ -65,14 +63,14 @@ async def open_server(connection: Connection) -> AsyncIterator[OpcUaDriver]:
                     protocol.transport.abort()
 
 
-class OpcUaDriver:
+class OpcUaDriver(TaggedDevice[OpcTag]):
     """An open session. Not for use by several tasks at once."""
 
     def __init__(self, client: Client, connection: Connection, namespaces: Sequence[str]) -> None:
+        super().__init__(connection.name, connection.tags)
         self._client = client
         self._connection = connection
         self._namespaces = list(namespaces)
-        self._tags = {tag.name: tag for tag in connection.tags}
         self._types: dict[str, ua.VariantType] = {}
         self._held: dict[str, Any] = {}
         """The structures that were there before they were written."""
@@ -80,22 +78,10 @@ class OpcUaDriver:
         self._structures_known = False
 
     @property
-    def name(self) -> str:
-        """The connection's name."""
-        return self._connection.name
-
-    @property
     def connected(self) -> bool:
         """Whether the server can still be asked."""
         protocol = self._client.uaclient.protocol
         return protocol is not None and protocol.state is UASocketState.OPEN
-
-    def tag(self, name: str) -> OpcTag:
-        """Return the tag of a name. Raises UnknownTag."""
-        if name not in self._tags:
-            known = ", ".join(sorted(self._tags)) or "none"
-            raise errors.UnknownTag(f"{self.name} has no tag {name!r}; it has: {known}")
-        return self._tags[name]
 
     def node_id(self, node: str) -> ua.NodeId:
         """Return a node as this server numbers its namespace. Raises UnknownTag."""
@@ -157,22 +143,8 @@ class OpcUaDriver:
 
     # --- writing -----------------------------------------------------------------------------
 
-    async def write(
-        self,
-        name: str,
-        value: Value,
-        log: CommandLog,
-        options: writing.WriteOptions = writing.WriteOptions(),  # noqa: B008 - it is frozen
-    ) -> tuple[Command, CommandResult]:
-        """Write once, read back until the value is there, and put all of it on record.
-
-        Raises UnknownTag, WriteRefused (nothing was sent), DeviceRefused, WriteMismatch, and
-        UnknownOutcome when nobody can say whether the server took the value.
-        """
-        return await writing.write(self, name, value, log, options)
-
     async def send(self, tag: OpcTag, value: Value) -> None:
-        """Send the value once; return when the server has taken it. For ``writing`` only."""
+        """Send the value once; return when the server has taken it."""
         node = self.node_id(tag.node)
         try:
             variant = await self._variant(tag, node, value)

@@ -166,7 +166,7 @@ async def offered_certificate(connection: Connection) -> bytes:
     for endpoint in endpoints:
         wanted_policy = endpoint.SecurityPolicyUri == _POLICIES[connection.policy].URI
         if wanted_policy and endpoint.SecurityMode == _MODES[connection.mode]:
-            return bytes(policies_first(endpoint.ServerCertificate))
+            return bytes(_first_certificate(endpoint.ServerCertificate))
     offered = sorted(
         f"{e.SecurityPolicyUri.rpartition('#')[2]} {e.SecurityMode.name}" for e in endpoints
     )
@@ -176,7 +176,7 @@ async def offered_certificate(connection: Connection) -> bytes:
     )
 
 
-def policies_first(chain: bytes) -> bytes:
+def _first_certificate(chain: bytes) -> bytes:
     """Return the first certificate of a chain in DER: a server may send its issuers behind it."""
     if chain[1] < 0x80:
         return chain[: chain[1] + 2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from filelock import FileLock
 
+from smartops.file_names import file_name
 from smartops.settings import get_settings
 
 _VALID = timedelta(days=3650)
@@ -93,9 +93,7 @@ def _make(certificate: Path, key: Path) -> None:
 
 
 def _trusted_path(url: str) -> Path:
-    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", url)[:80]
-    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
-    return get_settings().home / "pki" / "trusted" / f"{readable}-{digest}.der"
+    return get_settings().home / "pki" / "trusted" / f"{file_name(url)}.der"
 
 
 def trusted_certificate(url: str) -> bytes | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import threading
 import time
@@ -24,7 +23,7 @@ import serial
 from smartops import errors, locks
 from smartops.drivers.framing import Framing
 from smartops.drivers.pacing import Pacing
-from smartops.drivers.wire_notes import OpenQuestion
+from smartops.drivers.wire_notes import OpenQuestion, line_at
 from smartops.rehearsal import check_host, check_port
 
 Parity = Literal["N", "E", "O", "M", "S"]
@@ -63,7 +62,7 @@ class Connection:
         if self.is_remote:
             parts = urlsplit(self.port)
             return f"serial://{parts.hostname}:{parts.port}"
-        return f"serial://{os.path.realpath(self.port)}"
+        return line_at(self.port)
 
 
 @asynccontextmanager

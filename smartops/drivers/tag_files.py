@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from smartops.drivers.device_tag import DeviceTag, check_names
 from smartops.drivers.tags import Tag, check_map
 from smartops.errors import BadInput
-from smartops.plain_yaml import PlainLoader
+from smartops.plain_yaml import PlainLoader, plain_value
 
 T = TypeVar("T", bound=DeviceTag)
 _DELIMITERS = ",;\t"
@@ -32,14 +32,6 @@ _MapLoader.add_implicit_resolver(
 )
 
 
-def _yaml(text: str) -> Any:
-    loader = _MapLoader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
-
-
 def load_tags(path: Path) -> tuple[Tag, ...]:
     """Return the Modbus tags of a YAML file (a list) or a CSV file (a header, a tag per line).
 
@@ -55,7 +47,7 @@ def load_map(
     """Return the tags of a file, of any protocol. Raises BadInput, naming file and tag."""
     try:
         csv_like = path.suffix.lower() in {".csv", ".tsv", ".txt"}
-        rows = _csv_rows(path) if csv_like else _yaml(path.read_text("utf-8"))
+        rows = _csv_rows(path) if csv_like else plain_value(path.read_text("utf-8"), _MapLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, csv.Error) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from None
     try:
@@ -82,5 +74,5 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     found = {name.strip(): value for name, value in row.items() if name and value not in {"", None}}
     for name in _STRUCTURED:
         if isinstance(found.get(name), str):
-            found[name] = _yaml(found[name])
+            found[name] = plain_value(found[name], _MapLoader)
     return found

@@ -6,25 +6,27 @@ Each run has a process of its own, so that what a driver finds out has to outliv
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
 from smartops.drivers.coalesce import Hole
+from smartops.file_names import file_name
 from smartops.settings import get_settings
 
 _FORGOTTEN_AFTER_S = 86_400.0
 
 
 def _path(resource: str, what: str) -> Path:
-    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", resource)[:80]
-    digest = hashlib.sha256(resource.encode()).hexdigest()[:12]
-    return get_settings().home / "wires" / f"{readable}-{digest}.{what}"
+    return get_settings().home / "wires" / f"{file_name(resource)}.{what}"
+
+
+def line_at(port: str) -> str:
+    """Return the resource of a local serial port, by whatever name and protocol it is used."""
+    return f"serial://{os.path.realpath(port)}"
 
 
 class OpenQuestion:
@@ -36,6 +38,7 @@ class OpenQuestion:
 
     def __init__(self, resource: str) -> None:
         self._path = _path(resource, "asked")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
 
     def was_left(self) -> bool:
         """Return whether there is a mark."""
@@ -43,7 +46,6 @@ class OpenQuestion:
 
     def ask(self) -> None:
         """Leave a mark: a question is about to be sent."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.touch()
 
     def settle(self) -> None:

@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 from smartops import errors
 from smartops.drivers.device_tag import DeviceTag
 from smartops.drivers.readings import Command, CommandLog, CommandResult, Reading, Value
 
 _VERIFY_POLL_S = 0.05
-
-
-class Wire(Protocol):
-    """An open device, as a write needs it."""
-
-    @property
-    def name(self) -> str:
-        """The connection's name."""
-        ...
-
-    @property
-    def connected(self) -> bool:
-        """Whether the device can still be asked."""
-        ...
-
-    def tag(self, name: str) -> Any:
-        """Return the tag of a name, a DeviceTag. Raises UnknownTag."""
-        ...
-
-    async def read(self, names: Iterable[str]) -> list[Reading]:
-        """Return a reading for each name."""
-        ...
-
-    async def send(self, tag: Any, value: Value) -> None:
-        """Send the value once; return when the device has acknowledged it."""
-        ...
-
-    def nearest(self, tag: Any, value: Value) -> Value:
-        """Return what the device can hold of a value."""
-        ...
+T = TypeVar("T", bound=DeviceTag)
 
 
 @dataclass(frozen=True)
@@ -60,51 +32,79 @@ class WriteOptions:
 _STANDARD = WriteOptions()
 
 
-async def check(wire: Wire, name: str, value: Value) -> Value | None:
-    """Check a write without making it; return what the device holds now, None if that is unsure.
+class TaggedDevice(ABC, Generic[T]):
+    """An open device whose values have names. Not for use by several tasks at once."""
 
-    Limits, enum and largest step come first, then the interlocks, read fresh.
-    Raises UnknownTag, WriteRefused, and what reading raises.
-    """
-    tag: DeviceTag = wire.tag(name)
-    where = f"{wire.name}.{name}"
-    try:
-        whatever_it_holds = tag.model_copy(update={"max_step": None})
-        whatever_it_holds.check_write(value)  # before anything is asked of the device
-        readings = await wire.read([name, *(lock.tag for lock in tag.interlocks)])
-        before = readings[0].value if readings[0].quality == "good" else None
-        tag.check_write(value, before)
-    except ValueError as error:
-        raise errors.WriteRefused(f"{where}: {error}") from None
-    for lock, reading in zip(tag.interlocks, readings[1:], strict=True):
-        if problem := lock.problem(reading):
-            raise errors.WriteRefused(f"{where}: interlock: {problem}")
-    return before
+    def __init__(self, name: str, tags: Iterable[T]) -> None:
+        self.name = name
+        self._tags = {tag.name: tag for tag in tags}
 
+    @property
+    @abstractmethod
+    def connected(self) -> bool:
+        """Whether the device can still be asked."""
 
-async def write(
-    wire: Wire, name: str, value: Value, log: CommandLog, options: WriteOptions = _STANDARD
-) -> tuple[Command, CommandResult]:
-    """Write once, read back until the value is there, and put all of it on record.
+    @abstractmethod
+    async def read(self, names: Iterable[str]) -> list[Reading]:
+        """Return a reading for each name, in that order."""
 
-    Raises UnknownTag, WriteRefused (nothing was sent), DeviceRefused, WriteMismatch, and
-    UnknownOutcome when nobody can say whether the device took the value.
-    """
-    before = await check(wire, name, value)
-    tag: DeviceTag = wire.tag(name)
-    return await _Write(wire, tag, log, options).run(
-        Command(wire.name, name, tag.unit, before, value)
-    )
+    @abstractmethod
+    async def send(self, tag: T, value: Value) -> None:
+        """Send the value once; return when the device has taken it. Only :meth:`write` calls it."""
+
+    @abstractmethod
+    def nearest(self, tag: T, value: Value) -> Value:
+        """Return what the device can hold of a value, as far as that is known."""
+
+    def tag(self, name: str) -> T:
+        """Return the tag of a name. Raises UnknownTag."""
+        if name not in self._tags:
+            known = ", ".join(sorted(self._tags)) or "none"
+            raise errors.UnknownTag(f"{self.name} has no tag {name!r}; it has: {known}")
+        return self._tags[name]
+
+    async def check_write(self, name: str, value: Value) -> Value | None:
+        """Check a write without making it; return what is held now, None if that is unsure.
+
+        Limits, enum and largest step come first, then the interlocks, read fresh.
+        Raises UnknownTag, WriteRefused, and what reading raises.
+        """
+        tag = self.tag(name)
+        where = f"{self.name}.{name}"
+        try:
+            tag.check_write(value)  # before anything is asked of the device
+            readings = await self.read([name, *(lock.tag for lock in tag.interlocks)])
+            before = readings[0].value if readings[0].quality == "good" else None
+            tag.check_step(value, before)
+        except ValueError as error:
+            raise errors.WriteRefused(f"{where}: {error}") from None
+        for lock, reading in zip(tag.interlocks, readings[1:], strict=True):
+            if problem := lock.problem(reading):
+                raise errors.WriteRefused(f"{where}: interlock: {problem}")
+        return before
+
+    async def write(
+        self, name: str, value: Value, log: CommandLog, options: WriteOptions = _STANDARD
+    ) -> tuple[Command, CommandResult]:
+        """Write once, read back until the value is there, and put all of it on record.
+
+        Raises UnknownTag, WriteRefused (nothing was sent), DeviceRefused, WriteMismatch, and
+        UnknownOutcome when nobody can say whether the device took the value.
+        """
+        before = await self.check_write(name, value)
+        tag = self.tag(name)
+        command = Command(self.name, name, tag.unit, before, value)
+        return await _Write(self, tag, log, options).run(command)
 
 
 @dataclass(frozen=True)
 class _Write:
     """A write that has begun."""
 
-    wire: Wire
+    wire: TaggedDevice[Any]
     tag: DeviceTag
     log: CommandLog
-    options: WriteOptions = field(default=_STANDARD)
+    options: WriteOptions
 
     async def run(self, command: Command) -> tuple[Command, CommandResult]:
         command_id = self.log.intend(command)
@@ -155,9 +155,9 @@ class _Write:
             f"{command.device}.{command.tag}: written, but it cannot be read back: {why}"
         )
 
-    def _holds(self, reading: Reading | None, wanted: Value, tolerance: float) -> bool:
+    def _holds(self, reading: Reading, wanted: Value, tolerance: float) -> bool:
         """Return whether the device surely holds the value: what is uncertain may be an old one."""
-        if reading is None or reading.quality != "good":
+        if reading.quality != "good":
             return False
         return holds(reading.value, self.wire.nearest(self.tag, wanted), tolerance)
 

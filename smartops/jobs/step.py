@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, JsonValue, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -24,6 +31,10 @@ def _has_braces(text: str) -> str:
 
 Expression = Annotated[str, AfterValidator(_has_braces)]
 """An expression where a value of another type is wanted; it is checked when it has its value."""
+OptionalDuration = Annotated[
+    Duration | Expression | None,
+    WithJsonSchema({"type": "string", "examples": ["500ms", "5s", "1h30m"]}),
+]
 LockName = Annotated[str, Field(min_length=1, max_length=200)]
 UNDO = "undo_"
 

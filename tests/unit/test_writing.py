@@ -12,7 +12,7 @@ from smartops import errors
 from smartops.drivers.device_tag import DeviceTag
 from smartops.drivers.opcua_values import short, typed
 from smartops.drivers.readings import Command, CommandResult, Quality, Reading, Value
-from smartops.drivers.writing import WriteOptions, holds, write
+from smartops.drivers.writing import TaggedDevice, WriteOptions, holds
 
 OPTIONS = WriteOptions(verify_within=timedelta(seconds=0.05))
 RESTORE = WriteOptions(verify_within=timedelta(seconds=0.05), restore_on_mismatch=True)
@@ -33,18 +33,15 @@ class Log:
         self.states.append(result.state)
 
 
-class Scripted:
+class Scripted(TaggedDevice[DeviceTag]):
     """A device that says what is written down; the last word is said again and again."""
 
-    name = "plc"
     connected = True
 
     def __init__(self, tag: DeviceTag, reads: list[Any], sends: list[Any]) -> None:
-        self._tag, self._reads, self._sends = tag, reads, sends
+        super().__init__("plc", [tag])
+        self._reads, self._sends = reads, sends
         self.sent: list[Value] = []
-
-    def tag(self, name: str) -> DeviceTag:
-        return self._tag
 
     async def read(self, names: Iterable[str]) -> list[Reading]:
         said = self._reads.pop(0) if len(self._reads) > 1 else self._reads[0]
@@ -76,7 +73,7 @@ async def ends(
     tag = DeviceTag.model_validate({"name": "t", "allow_write": True, **fields})
     device, log = Scripted(tag, reads, sends), Log()
     try:
-        await write(device, "t", 5, log, options)
+        await device.write("t", 5, log, options)
     except errors.SmartOpsError as error:
         return type(error).__name__, log.states, len(device.sent)
     return "", log.states, len(device.sent)

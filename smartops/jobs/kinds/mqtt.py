@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema, field_validator
+from pydantic import ConfigDict, Field, JsonValue, field_validator
 
-from smartops.durations import Duration
 from smartops.jobs.kinds import register
-from smartops.jobs.step import Expression, StepBase, shorten, suggest
+from smartops.jobs.step import OptionalDuration, StepBase, shorten, suggest
 
 _BROKER = Field(
     title="Broker",
@@ -16,9 +15,6 @@ _BROKER = Field(
     min_length=1,
     json_schema_extra=suggest(""),
 )
-Expiry = Annotated[
-    Duration | Expression | None, WithJsonSchema({"type": "string", "examples": ["10s", "5m"]})
-]
 Format = Literal["auto", "json", "text", "hex"]
 Qos = Literal[0, 1, 2]
 
@@ -67,7 +63,7 @@ class MqttPublish(_Sends):
         title="Retain",
         description="Whether the broker keeps it for those who come later.",
     )
-    expiry: Expiry = Field(
+    expiry: OptionalDuration = Field(
         default=None,
         title="Expires after",
         description="How long the broker keeps it for those who are away (MQTT 5).",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
+from pydantic import ConfigDict, Field, JsonValue
 
-from smartops.durations import Duration
 from smartops.jobs.kinds import register
 from smartops.jobs.kinds.device import ReadsTags, WritesTag
-from smartops.jobs.step import Expression, StepBase, shorten, suggest
+from smartops.jobs.step import OptionalDuration, StepBase, shorten, suggest
 
 _SERVER = Field(
     title="Server",
@@ -17,9 +16,6 @@ _SERVER = Field(
     min_length=1,
     json_schema_extra=suggest(""),
 )
-Age = Annotated[
-    Duration | Expression | None, WithJsonSchema({"type": "string", "examples": ["10s", "5m"]})
-]
 
 
 @register
@@ -30,7 +26,7 @@ class OpcUaRead(ReadsTags):
 
     kind: Literal["opcua.read"] = "opcua.read"
     server: str = _SERVER
-    max_age: Age = Field(
+    max_age: OptionalDuration = Field(
         default=None,
         title="Oldest value",
         description="How old a value may be, by the time that the server says it is from; an older "

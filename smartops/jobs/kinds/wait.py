@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from smartops.durations import Duration, duration_field, format_duration
 from smartops.jobs.kinds import register
 from smartops.jobs.kinds.check import Operator, Scalar
-from smartops.jobs.step import Expression, StepBase, suggest
+from smartops.jobs.step import OptionalDuration, StepBase, suggest
 from smartops.vocabulary import Strict
-
-OptionalDuration = Annotated[
-    Duration | Expression | None,
-    WithJsonSchema({"type": "string", "examples": ["500ms", "5s", "1h30m"]}),
-]
 
 
 class TagCondition(Strict):

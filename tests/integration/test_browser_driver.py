@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Sequence
 from datetime import timedelta
@@ -51,8 +52,13 @@ async def perform(
 
 
 def browsers() -> list[psutil.Process]:
-    children = psutil.Process(os.getpid()).children(recursive=True)
-    return [child for child in children if "chrom" in child.name()]
+    """The browser processes below this one; short-lived helpers may end while they are counted."""
+    found = []
+    for child in psutil.Process(os.getpid()).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "chrom" in child.name():
+                found.append(child)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -147,8 +153,9 @@ async def test_a_killed_browser_is_transient(plant: Plant, tmp_path: Path) -> No
         await asyncio.sleep(0.05)
     await asyncio.sleep(0)
     for process in browsers():
-        if "--type=" not in " ".join(process.cmdline()):
-            process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "--type=" not in " ".join(process.cmdline()):
+                process.kill()
     with pytest.raises(errors.TransientError):
         await visiting
 

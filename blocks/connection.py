@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, ClassVar, TypeVar
+from datetime import timedelta
+from typing import Any, ClassVar, Self, TypeVar
 
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, HttpUrl, SecretStr
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
+from blocks.device_changes import quarantine_changed
 from smartops import redact
+from smartops.drivers.quarantine import Patience
+from smartops.durations import duration_field
 from smartops.errors import UnknownBlock
 from smartops.rehearsal import TWIN, rehearsing
 
 C = TypeVar("C", bound="Connection")
+_LONGEST = timedelta(minutes=5)
+
+
+def quarantine_after_field() -> Any:
+    """Return the field ``quarantine_after``, which the connections to devices have."""
+    return Field(
+        default=3,
+        ge=0,
+        le=1000,
+        title="Quarantine after",
+        description="After how many times in a row without an answer the device is left alone for "
+        "a while, so that it does not hold up others; 0: never.",
+    )
+
+
+def quarantine_longest_field() -> Any:
+    """Return the field ``quarantine_longest``, which goes with it."""
+    return duration_field(
+        "5m",
+        ge=timedelta(seconds=1),
+        title="Longest quarantine",
+        description="How long it is left alone at the most before it is tried again: 5 s at first, "
+        "then twice as long each time.",
+    )
 
 
 class Connection(Block):
@@ -30,6 +58,18 @@ class Connection(Block):
             value = getattr(self, name)
             if isinstance(value, SecretStr):
                 redact.register(value)
+
+    @model_validator(mode="after")
+    def _quarantine_has_an_effect(self) -> Self:
+        given: Any = self
+        if getattr(self, "quarantine_after", 1) == 0 and given.quarantine_longest != _LONGEST:
+            raise ValueError("quarantine_longest has no effect with quarantine_after: 0")
+        return self
+
+    def patience(self) -> Patience:
+        """Return how soon the device is left alone when it does not answer."""
+        given: Any = self
+        return Patience(given.quarantine_after, given.quarantine_longest, quarantine_changed)
 
     @property
     def connection_name(self) -> str:

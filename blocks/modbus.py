@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from blocks.connection import Connection
+from blocks.connection import Connection, quarantine_after_field, quarantine_longest_field
 from smartops.drivers import modbus
 from smartops.drivers.coalesce import Hole
 from smartops.drivers.tags import Area, Tag, check_map
@@ -98,6 +98,8 @@ class ModbusDevice(Connection):
         title="Holes",
         description="Addresses that must never be read, as the device does not like it.",
     )
+    quarantine_after: int = quarantine_after_field()
+    quarantine_longest: Duration = quarantine_longest_field()
     tags: list[Tag] = Field(
         default_factory=list,
         title="Tags",
@@ -137,6 +139,7 @@ class ModbusDevice(Connection):
                 line=self._line(),
                 pause=self.pause,
                 late=self.late_answers,
+                patience=self.patience(),
                 holes=tuple(Hole(hole.area, hole.first, hole.last) for hole in self.holes),
             )
         )

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from blocks.connection import Connection
+from blocks.connection import Connection, quarantine_after_field, quarantine_longest_field
 from smartops.drivers import mqtt
 from smartops.durations import Duration, duration_field
 
@@ -58,6 +58,8 @@ class MqttBroker(Connection):
         title="Timeout",
         description="How long to wait for the broker to answer, such as 5s.",
     )
+    quarantine_after: int = quarantine_after_field()
+    quarantine_longest: Duration = quarantine_longest_field()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -84,5 +86,6 @@ class MqttBroker(Connection):
                 client_certificate=self.client_certificate,
                 client_key=self.client_key,
                 timeout=self.timeout,
+                patience=self.patience(),
             )
         )

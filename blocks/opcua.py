@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from blocks.connection import Connection
+from blocks.connection import Connection, quarantine_after_field, quarantine_longest_field
 from smartops.drivers import opcua, opcua_session
 from smartops.drivers.device_tag import check_names
 from smartops.drivers.opcua_tags import OpcTag
@@ -74,6 +74,8 @@ class OpcUaServer(Connection):
         title="Timeout",
         description="How long to wait for an answer, such as 4s.",
     )
+    quarantine_after: int = quarantine_after_field()
+    quarantine_longest: Duration = quarantine_longest_field()
     tags: list[OpcTag] = Field(
         default_factory=list,
         title="Tags",
@@ -118,6 +120,7 @@ class OpcUaServer(Connection):
             user_key=self.user_key,
             pinned=self.server_fingerprint,
             timeout=self.timeout,
+            patience=self.patience(),
         )
 
     def open(self) -> AbstractAsyncContextManager[opcua.OpcUaDriver]:

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from blocks.connection import Connection
+from blocks.connection import Connection, quarantine_after_field, quarantine_longest_field
 from smartops.drivers import serial_line
 from smartops.drivers.framing import Checksum, FrameKind, Framing
 from smartops.durations import Duration, duration_field
@@ -92,6 +92,8 @@ class SerialLine(Connection):
         title="Checksum as text",
         description="Whether it is written as hexadecimal digits.",
     )
+    quarantine_after: int = quarantine_after_field()
+    quarantine_longest: Duration = quarantine_longest_field()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -112,6 +114,7 @@ class SerialLine(Connection):
                 parity=self.parity,
                 stopbits=self.stopbits,
                 timeout=self.timeout,
+                patience=self.patience(),
                 late=self.late_answers,
                 silence=self.silence,
                 framing=Framing(

@@ -16,6 +16,7 @@ from blocks import ModbusDevice, OpcUaServer
 from blocks.connection import load_connection
 from smartops.audit.recording import RunInfo, StepRecord, recorded_run
 from smartops.drivers import opcua_session, opcua_trust
+from smartops.drivers.quarantine import by_hand
 from smartops.drivers.readings import Command, CommandResult, Reading, Value
 from smartops.drivers.writing import WriteOptions
 from smartops.errors import BadInput, TransientError, UnknownBlock
@@ -79,6 +80,7 @@ def _tags(device: Device, names: Sequence[str]) -> list[str]:
 async def check(device: Device) -> Checked:
     """Connect, and read everything in the tag map once. Raises what the driver raises."""
     _acting("check")
+    by_hand.set(True)
     began = time.monotonic()
     async with device.open() as client:
         readings = await client.read(_tags(device, ()))
@@ -88,6 +90,11 @@ async def check(device: Device) -> Checked:
 async def read(device: Device, names: Sequence[str]) -> list[Reading]:
     """Read tags once; all of the map where none is named."""
     _acting("read")
+    by_hand.set(True)
+    return await _read(device, names)
+
+
+async def _read(device: Device, names: Sequence[str]) -> list[Reading]:
     async with device.open() as client:
         return await client.read(_tags(device, names))
 
@@ -95,6 +102,7 @@ async def read(device: Device, names: Sequence[str]) -> list[Reading]:
 async def try_write(device: Device, tag: str, value: Value) -> DryRun:
     """Make every check of a write, and say what it would send. Raises WriteRefused."""
     _acting("write --dry-run")
+    by_hand.set(True)
     async with device.open() as client:
         before = await client.check_write(tag, value)
         found: Any = client.tag(tag)
@@ -106,6 +114,7 @@ async def write(
 ) -> tuple[Command, CommandResult]:
     """Write a tag as a step does; it is a run of its own on record, with who asked for it."""
     _acting("write")
+    by_hand.set(True)
     name, kind = device.connection_name, f"{_KINDS[type(device)]}.write"
     effect = effect_on(device, tag)
     info = RunInfo(id=uuid7(), job="device-write", flow="smartops device", requested_by=person)
@@ -137,7 +146,7 @@ async def watch(
     away = ""
     while True:
         try:
-            found = await read(device, names)
+            found = await _read(device, names)
         except TransientError as error:
             if not away:  # said once, and again when it is back
                 away = error.one_line
@@ -166,6 +175,7 @@ def has_changed(before: Reading, now: Reading, deadband: float) -> bool:
 async def browse(device: Device, below: str, depth: int) -> list[dict[str, Any]]:
     """Return what an OPC UA server has below a node. Raises BadInput for another device."""
     _acting("browse")
+    by_hand.set(True)
     if not isinstance(device, OpcUaServer):
         raise BadInput(
             f"{device.connection_name} speaks Modbus, which cannot tell what it has",

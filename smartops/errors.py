@@ -6,6 +6,7 @@
     ├── TransientError          try again: the same call may succeed later
     │   ├── DeviceUnreachable     no connection to the device
     │   ├── DeviceTimeout         the device did not answer a read in time
+    │   ├── DeviceQuarantined     it has not answered for long, and is left alone for a while
     │   ├── DeviceBusy            the device said that it is busy (exceptions 5, 6, 10, 11)
     │   ├── ServiceUnavailable    no connection, a timeout, 429 or 502-504 from a service
     │   ├── PrefectUnavailable    Prefect's API is not reachable
@@ -79,6 +80,10 @@ class DeviceUnreachable(TransientError):
 
 class DeviceTimeout(TransientError):
     """The device did not answer a read in time."""
+
+
+class DeviceQuarantined(TransientError):
+    """It has not answered several times in a row, and is left alone for a while."""
 
 
 class DeviceBusy(TransientError):

@@ -47,6 +47,8 @@ class Slave:
     """When (seconds of the loop), which function, which address."""
     refused: frozenset[int] = frozenset()
     """Addresses that are answered with exception 2."""
+    dead: frozenset[int] | None = None
+    """The units that the fault befalls; None: all."""
     port: int = 0
     path: str = ""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -61,7 +63,7 @@ class Slave:
         function, address, count = struct.unpack(">BHH", pdu[:5])
         self.requests.append((asyncio.get_running_loop().time(), function, address))
         number = self.fault.removeprefix("exception-")
-        if number.isdecimal():
+        if number.isdecimal() and (self.dead is None or unit in self.dead):
             return bytes([function | 0x80, int(number)])
         words = count if function in {3, 4, 16} else 1
         if self.refused & set(range(address, address + words)) or address + words > 200:
@@ -87,7 +89,7 @@ class Slave:
     def answer(self, unit: int, pdu: bytes, number: int, send: Callable[[bytes], None]) -> None:
         """Answer a request as the fault says."""
         answer = self._do(unit, pdu)
-        fault = self.fault
+        fault = self.fault if self.dead is None or unit in self.dead else ""
         if fault == "flapping" and len(self.requests) % 2:
             fault = "no-answer"
         if fault == "wrong-unit":

@@ -27,6 +27,7 @@ EventType = Literal[
     "log",
     "artifact",
     "child.started",
+    "device",
     "approval",
     "job.changed",
     "decision",

@@ -320,6 +320,22 @@ child_run = _table(
     Index(None, "run_id", "at"),
 )
 
+device_change = _table(
+    "device_change",
+    _key("id", Id),
+    _required("run_id", Id),
+    _required("device", String(255)),
+    _required("resource", String(255)),
+    _required("part", String(64)),
+    _required("state", String(16)),
+    _required("failures", Integer),
+    _required("reason", LongText),
+    _required("since", UtcTime),
+    _required("at", UtcTime),
+    Index(None, "device", "at"),
+    Index(None, "at"),
+)
+
 decision = _table(
     "decision",
     _key("id", Id),

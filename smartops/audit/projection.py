@@ -359,6 +359,7 @@ _SHOW: dict[str, Callable[[Projection, Record, Body], None]] = {
     "slot": Projection.slot,
     "artifact": _as_row(models.artifact),
     "child.started": _as_row(models.child_run),
+    "device": _as_row(models.device_change),
     "approval": _as_row(models.approval),
     "job.changed": _as_row(models.job_change),
     "decision": _as_row(models.decision),

@@ -39,6 +39,7 @@ _BY_TIME = (
     (models.approval, "at"),
     (models.decision, "at"),
     (models.child_run, "at"),
+    (models.device_change, "at"),
     (models.alert, "raised_at"),
     (models.run_process, "claimed_at"),
 )

@@ -21,8 +21,9 @@ from uuid6 import uuid7
 
 from smartops import redact
 from smartops.audit import gaps, log_lines
-from smartops.audit.events import Event, RunState, StepState
+from smartops.audit.events import NO_RUN, Event, RunState, StepState
 from smartops.audit.journal import get_journal
+from smartops.drivers.quarantine import Change
 from smartops.drivers.readings import Command, CommandResult, Reading
 from smartops.errors import JournalFull, JournalUnavailable, SmartOpsError, UnknownOutcome
 from smartops.vocabulary import Effect
@@ -338,6 +339,27 @@ class StepRecord:
 
 def _unrecorded(what: str, error: JournalUnavailable) -> UnknownOutcome:
     return UnknownOutcome(f"{what}, but that could not be put on record: {error}", hint=error.hint)
+
+
+def device_changed(change: Change) -> None:
+    """Record that a device is left alone, with an alert, or that it is back. It never raises.
+
+    It belongs to the run that found it out, where there is one.
+    """
+    info = current_run()
+    run_id = NO_RUN if info is None else info.id
+    what = f"{change.device} ({change.part})" if change.part else change.device
+    gone = change.state == "quarantined"
+    said = "does not answer, and is left alone for a while" if gone else "answers again"
+    alert = {
+        "rule": f"device-{change.state}",
+        "severity": "warning" if gone else "info",
+        "title": f"{what} {said}"[:255],
+        "text": f"{change.resource}: {change.failures} times in a row: {change.reason}",
+    }
+    with _only_logged():
+        _write(Event("device", run_id, asdict(change)))
+        _write(Event("alert", run_id, alert))
 
 
 def step_state(error: BaseException) -> StepState:

@@ -41,6 +41,7 @@ _TABLES: tuple[tuple[Table, str], ...] = (
     (models.approval, "run_id"),
     (models.decision, "run_id"),
     (models.child_run, "run_id"),
+    (models.device_change, "run_id"),
     (models.hold, "run_id"),
 )
 

@@ -6,7 +6,8 @@ import asyncio
 import getpass
 import json
 import sys
-from datetime import timedelta
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from rich.text import Text
 from smartops.cli.connection import audit_store, use_prefect
 from smartops.cli.options import AsJson
 from smartops.cli.output import err, local_time, out, print_json, say, table
+from smartops.drivers import quarantine
 from smartops.drivers.opcua_tags import tag_names
 from smartops.drivers.writing import WriteOptions
 from smartops.durations import parse_duration
@@ -57,6 +59,31 @@ def check(device: Name, as_json: AsJson = False) -> int:
         out.print(Text(f"{said}, {len(checked.bad)} without a value"))
         _print_readings(checked.bad)
     return 1 if checked.bad else 0
+
+
+@app.command()
+def quarantined(as_json: AsJson = False) -> None:
+    """List the devices that this machine leaves alone for a while, as they do not answer."""
+    notes = quarantine.quarantined()
+    if as_json:
+        print_json([_quarantine(note) for note in notes])
+    elif not notes:
+        say("every device that was asked has answered")
+    else:
+        rows = [
+            (n.device, n.resource, n.part, local_time(_time(n.since)), n.failures, n.reason)
+            for n in notes
+        ]
+        out.print(table(["device", "at", "part", "since", "failures", "why"], rows))
+
+
+def _quarantine(note: quarantine.Note) -> dict[str, Any]:
+    times = {"since": _time(note.since).isoformat(), "try_at": _time(note.try_at).isoformat()}
+    return {**asdict(note), **times}
+
+
+def _time(seconds: float | None) -> datetime:
+    return datetime.fromtimestamp(seconds or 0.0, UTC)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from smartops import errors, locks
 from smartops.drivers import wire_notes
 from smartops.drivers.coalesce import Block, Hole, gaps, plan_reads
 from smartops.drivers.pacing import Pacing
+from smartops.drivers.quarantine import PATIENT, Patience, Quarantine
 from smartops.drivers.readings import Reading, Value
 from smartops.drivers.tags import Tag
 from smartops.drivers.writing import TaggedDevice
@@ -45,6 +46,7 @@ _EXCEPTIONS = {
 _BUSY = frozenset({5, 6, 10, 11})
 _BAD_ADDRESS = frozenset({2, 3})
 _UNTOUCHED = frozenset({1, 2, 3})  # with 4 the device failed while it was at it
+_NOBODY_THERE = 11
 _NOT_DONE = frozenset({6, 10})  # 5 means "under way", and after 11 the device may have heard it
 
 
@@ -78,6 +80,8 @@ class Connection:
     """How long an answer may come late on a serial line; None: as long as the timeout."""
     holes: tuple[Hole, ...] = ()
     """Addresses that must never be asked for."""
+    patience: Patience = PATIENT
+    """How soon the device is left alone when it does not answer."""
 
     @property
     def resource(self) -> str:
@@ -85,6 +89,11 @@ class Connection:
         if self.line is not None:
             return wire_notes.line_at(self.line.port)
         return f"modbus://{self.host.lower()}:{self.port}"
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What is known of whether this unit answers."""
+        return Quarantine(self.name, self.resource, f"unit {self.unit}", self.patience)
 
     @property
     def where(self) -> str:
@@ -96,21 +105,24 @@ class Connection:
 async def open_device(connection: Connection) -> AsyncIterator[ModbusDriver]:
     """Connect, alone on the wire, and close at the end, whatever happens.
 
-    Raises DeviceUnreachable and LockTimeout.
+    Raises DeviceUnreachable, DeviceQuarantined and LockTimeout.
     """
     if connection.line is None:
         check_host(connection.name, connection.host)
     else:
         check_port(connection.name, connection.line.port)
+    wire = Quarantine(connection.name, connection.resource, "", connection.patience)
+    unit = connection.quarantine
+    for place in (wire, unit):
+        place.check()  # before it waits for the wire
     async with locks.exclusive(connection.resource):
+        for place in (wire, unit):
+            place.claim()
         client = _client(connection)
         driver = ModbusDriver(client, connection)
         try:
-            if not await _connected(client, connection.name):
-                raise errors.DeviceUnreachable(
-                    f"{connection.name}: no answer at {connection.where}",
-                    hint="Check the address, the network and that the device is on.",
-                )
+            with wire.trial():
+                await _connect(client, connection)
             yield driver
         finally:
             try:
@@ -119,11 +131,18 @@ async def open_device(connection: Connection) -> AsyncIterator[ModbusDriver]:
                 client.close()
 
 
-async def _connected(client: AsyncModbusTcpClient | AsyncModbusSerialClient, name: str) -> bool:
+async def _connect(
+    client: AsyncModbusTcpClient | AsyncModbusSerialClient, connection: Connection
+) -> None:
     try:
-        return bool(await client.connect())
+        connected = await client.connect()
     except (ValueError, OSError) as error:  # a baud rate or a port that the system does not know
-        raise errors.DeviceUnreachable(f"{name}: {error}") from error
+        raise errors.DeviceUnreachable(f"{connection.name}: {error}") from error
+    if not connected:
+        raise errors.DeviceUnreachable(
+            f"{connection.name}: no answer at {connection.where}",
+            hint="Check the address, the network and that the device is on.",
+        )
 
 
 def _client(connection: Connection) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
@@ -161,6 +180,7 @@ class ModbusDriver(TaggedDevice[Tag]):
         self._client = client
         self._connection = connection
         self._holes: list[Hole] | None = None
+        self._quarantine = connection.quarantine
         late = connection.timeout if connection.late is None else connection.late
         self._pacing = Pacing(
             wire_notes.OpenQuestion(connection.resource) if connection.transport != "tcp" else None,
@@ -252,6 +272,21 @@ class ModbusDriver(TaggedDevice[Tag]):
         return values
 
     async def _ask(self, call: Callable[[], Awaitable[Any]], function: int, what: str) -> ModbusPDU:
+        try:
+            answer = await self._exchange(call, function, what)
+        except (errors.DeviceTimeout, errors.DeviceBusy) as error:
+            if isinstance(error, errors.DeviceTimeout) or error.code == _NOBODY_THERE:
+                self._quarantine.unanswered(str(error))
+            raise
+        except (errors.DeviceRefused, errors.BadAnswer):
+            self._quarantine.answered()
+            raise
+        self._quarantine.answered()
+        return answer
+
+    async def _exchange(
+        self, call: Callable[[], Awaitable[Any]], function: int, what: str
+    ) -> ModbusPDU:
         name = self.name
         await self._pacing.turn()
         try:

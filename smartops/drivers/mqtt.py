@@ -28,6 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from smartops import errors
 from smartops.drivers.mqtt_payload import decode
+from smartops.drivers.quarantine import PATIENT, Patience, Quarantine
 from smartops.rehearsal import check_host
 
 Version = Literal["5", "3.1.1"]
@@ -60,6 +61,13 @@ class Connection:
     client_certificate: str | None = None
     client_key: str | None = None
     timeout: timedelta = timedelta(seconds=5)
+    patience: Patience = PATIENT
+    """How soon the broker is left alone when it does not answer."""
+
+    @property
+    def resource(self) -> str:
+        """The broker; several steps may talk to it at the same time."""
+        return f"mqtt://{self.host.lower()}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -104,12 +112,15 @@ class _Client(paho.Client):
 async def open_broker(connection: Connection) -> AsyncIterator[MqttDriver]:
     """Connect, and disconnect at the end, whatever happens.
 
-    Raises DeviceUnreachable, DeviceTimeout, AuthenticationFailed, UntrustedServer.
+    Raises DeviceUnreachable, DeviceQuarantined, AuthenticationFailed, UntrustedServer.
     """
     check_host(connection.name, connection.host)
+    quarantine = Quarantine(connection.name, connection.resource, "", connection.patience)
+    quarantine.claim()
     driver = MqttDriver(connection)
     try:
-        await driver.connect()
+        with quarantine.trial():
+            await driver.connect()
         yield driver
     finally:
         await driver.disconnect()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from smartops import errors, locks
 from smartops.drivers.opcua_session import Connection, edge, new_client, refusal
 from smartops.drivers.opcua_tags import OpcTag, with_index, with_uri
 from smartops.drivers.opcua_values import plain, reading_of, short, typed
+from smartops.drivers.quarantine import Quarantine
 from smartops.drivers.readings import Reading, Value
 from smartops.drivers.writing import TaggedDevice
 from smartops.rehearsal import check_url
@@ -40,27 +41,39 @@ _SERVER = "i=2253"
 async def open_server(connection: Connection) -> AsyncIterator[OpcUaDriver]:
     """Connect with a session, and close it at the end, whatever happens.
 
-    Raises DeviceUnreachable, AuthenticationFailed, UntrustedServer, LockTimeout.
+    Raises DeviceUnreachable, DeviceQuarantined, AuthenticationFailed, UntrustedServer, LockTimeout.
     """
     check_url(connection.name, connection.url)
+    quarantine = Quarantine(connection.name, connection.resource, "", connection.patience)
+    quarantine.check()  # before it waits for the server
     async with locks.exclusive(connection.resource):
-        client = await new_client(connection)
-        try:
-            with edge(connection, "connecting"):
-                await client.connect()
-                namespaces = await client.get_namespace_array()
-            driver = OpcUaDriver(client, connection, namespaces)
-            await driver.learn_limits()
+        quarantine.claim()
+        async with AsyncExitStack() as open_things:
+            with quarantine.trial():
+                client = await new_client(connection)
+                open_things.push_async_callback(_close, client, connection)
+                driver = await _connected(client, connection)
             yield driver
-        finally:
-            try:
-                with contextlib.suppress(Exception):  # it may be gone: then it is closed
-                    async with asyncio.timeout(connection.timeout.total_seconds()):
-                        await client.disconnect()
-            finally:  # whatever became of saying goodbye, and also when that was cancelled
-                protocol = client.uaclient.protocol
-                if protocol is not None and protocol.transport is not None:
-                    protocol.transport.abort()
+
+
+async def _close(client: Client, connection: Connection) -> None:
+    try:
+        with contextlib.suppress(Exception):  # it may be gone: then it is closed
+            async with asyncio.timeout(connection.timeout.total_seconds()):
+                await client.disconnect()
+    finally:  # whatever became of saying goodbye, and also when that was cancelled
+        protocol = client.uaclient.protocol
+        if protocol is not None and protocol.transport is not None:
+            protocol.transport.abort()
+
+
+async def _connected(client: Client, connection: Connection) -> OpcUaDriver:
+    with edge(connection, "connecting"):
+        await client.connect()
+        namespaces = await client.get_namespace_array()
+    driver = OpcUaDriver(client, connection, namespaces)
+    await driver.learn_limits()
+    return driver
 
 
 class OpcUaDriver(TaggedDevice[OpcTag]):

@@ -23,6 +23,7 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from smartops import errors
 from smartops.drivers import opcua_trust
 from smartops.drivers.opcua_tags import OpcTag
+from smartops.drivers.quarantine import PATIENT, Patience
 
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it reports what is handled here
 
@@ -92,6 +93,8 @@ class Connection:
     pinned: str = ""
     """The SHA-256 of the server's certificate, in hexadecimal digits, where it is pinned."""
     timeout: timedelta = timedelta(seconds=4)
+    patience: Patience = PATIENT
+    """How soon the server is left alone when it does not answer."""
 
     @property
     def resource(self) -> str:

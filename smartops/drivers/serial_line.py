@@ -23,6 +23,7 @@ import serial
 from smartops import errors, locks
 from smartops.drivers.framing import Framing
 from smartops.drivers.pacing import Pacing
+from smartops.drivers.quarantine import PATIENT, Patience, Quarantine
 from smartops.drivers.wire_notes import OpenQuestion, line_at
 from smartops.rehearsal import check_host, check_port
 
@@ -50,6 +51,13 @@ class Connection:
     silence: timedelta = timedelta(seconds=_SILENCE_S)
     """For frames that end with silence: how long."""
     framing: Framing = field(default_factory=Framing)
+    patience: Patience = PATIENT
+    """How soon the device is left alone when it does not answer."""
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What is known of whether the device at the line answers."""
+        return Quarantine(self.name, self.resource, "device", self.patience)
 
     @property
     def is_remote(self) -> bool:
@@ -69,14 +77,20 @@ class Connection:
 async def open_line(connection: Connection) -> AsyncIterator[SerialDriver]:
     """Open the line alone, and close it at the end, whatever happens.
 
-    Raises DeviceUnreachable and LockTimeout.
+    Raises DeviceUnreachable, DeviceQuarantined and LockTimeout.
     """
     if connection.is_remote:
         check_host(connection.name, urlsplit(connection.port).hostname or "")
     else:
         check_port(connection.name, connection.port)
+    wire = Quarantine(connection.name, connection.resource, "", connection.patience)
+    for place in (wire, connection.quarantine):
+        place.check()  # before it waits for the line
     async with locks.exclusive(connection.resource):
-        line = await asyncio.to_thread(_opened, connection)
+        for place in (wire, connection.quarantine):
+            place.claim()
+        with wire.trial():
+            line = await asyncio.to_thread(_opened, connection)
         driver = SerialDriver(line, connection)
         try:
             yield driver
@@ -141,7 +155,8 @@ class SerialDriver:
         """
         await self._pacing.turn()
         try:
-            data = await self._in_thread(question, expect, self._connection.timeout)
+            with self._connection.quarantine.trial():
+                data = await self._in_thread(question, expect, self._connection.timeout)
         except errors.DeviceUnreachable:
             self._pacing.answered()  # what is gone says nothing any more
             raise

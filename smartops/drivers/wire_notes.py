@@ -20,7 +20,8 @@ from smartops.settings import get_settings
 _FORGOTTEN_AFTER_S = 86_400.0
 
 
-def _path(resource: str, what: str) -> Path:
+def note_path(resource: str, what: str) -> Path:
+    """Return the file of what is known of a wire."""
     return get_settings().home / "wires" / f"{file_name(resource)}.{what}"
 
 
@@ -37,7 +38,7 @@ class OpenQuestion:
     """
 
     def __init__(self, resource: str) -> None:
-        self._path = _path(resource, "asked")
+        self._path = note_path(resource, "asked")
         self._path.parent.mkdir(parents=True, exist_ok=True)
 
     def was_left(self) -> bool:
@@ -56,7 +57,7 @@ class OpenQuestion:
 
 def known_holes(resource: str, unit: int) -> list[Hole]:
     """Return the addresses that a device has refused within the last day."""
-    return list(_holes(_path(resource, f"{unit}.holes")))
+    return list(_holes(note_path(resource, f"{unit}.holes")))
 
 
 def _holes(path: Path) -> dict[Hole, float]:
@@ -70,7 +71,7 @@ def _holes(path: Path) -> dict[Hole, float]:
 
 def remember_holes(resource: str, unit: int, holes: Iterable[Hole]) -> None:
     """Keep the addresses that a device has refused, with those known before."""
-    path = _path(resource, f"{unit}.holes")
+    path = note_path(resource, f"{unit}.holes")
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {**dict.fromkeys(holes, time.time()), **_holes(path)}
     text = json.dumps([[hole.area, hole.first, hole.last, at] for hole, at in known.items()])

@@ -84,8 +84,9 @@ def quick(
 class PlantControl:
     """The stack's plant, over its control addresses."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, home: Path) -> None:
         self._url = url
+        self._wires = home / "wires"
 
     def _call(self, path: str, method: str = "GET") -> Any:
         request = urllib.request.Request(f"{self._url}/_plant/{path}", method=method)
@@ -103,16 +104,18 @@ class PlantControl:
         self._call(f"faults/{fault}", "PUT")
 
     def all_well(self) -> None:
-        """Switch every fault off."""
+        """Switch every fault off, and forget who did not answer."""
         for fault in self._call("faults")["on"]:
             self._call(f"faults/{fault}", "DELETE")
+        for note in self._wires.glob("*.quarantine"):
+            note.unlink(missing_ok=True)
 
 
 @pytest.fixture
 def plant_control(stack: Stack) -> Iterator[PlantControl]:
     """The stack's plant; every fault is off afterwards."""
     assert stack.plant is not None
-    control = PlantControl(stack.plant.orders_url)
+    control = PlantControl(stack.plant.orders_url, stack.settings.home)
     yield control
     control.all_well()
 

@@ -341,7 +341,7 @@ def test_a_job_as_a_step(quick: Cli, tmp_path: Path) -> None:
     parent = (
         "name: parent\noutputs: {found: '{{ steps.each.items }}'}\nsteps:\n"
         "  - {id: each, kind: job, job: child, locks: [line-5], foreach: [1, 2], "
-        "params: {n: '{{ item.value }}'}}\n"
+        "max_parallel: 1, params: {n: '{{ item.value }}'}}\n"
         "  - {id: bad, kind: job, job: child, params: {n: 99}, on_failure: continue}\n"
         "  - {id: none, kind: job, job: no-such, on_failure: continue}\n"
     )

@@ -71,8 +71,8 @@ class MqttBroker(Connection):
             raise ValueError("certificates go with TLS")
         return self
 
-    def open(self) -> AbstractAsyncContextManager[mqtt.MqttDriver]:
-        """Connect for the length of an ``async with``."""
+    def open(self, session: str = "") -> AbstractAsyncContextManager[mqtt.MqttDriver]:
+        """Connect for the length of an ``async with``; the broker keeps a session with a name."""
         return mqtt.open_broker(
             mqtt.Connection(
                 name=self.connection_name,
@@ -86,6 +86,7 @@ class MqttBroker(Connection):
                 client_certificate=self.client_certificate,
                 client_key=self.client_key,
                 timeout=self.timeout,
+                session=session,
                 patience=self.patience(),
             )
         )

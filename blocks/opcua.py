@@ -126,3 +126,7 @@ class OpcUaServer(Connection):
     def open(self) -> AbstractAsyncContextManager[opcua.OpcUaDriver]:
         """Connect with a session, for the length of an ``async with``."""
         return opcua.open_server(self.connection())
+
+    def watched(self) -> AbstractAsyncContextManager[opcua.OpcUaDriver]:
+        """Connect with a session beside which others may use the server, to watch its changes."""
+        return opcua.open_server(self.connection(), alone=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -46,6 +46,7 @@ TEMPLATE = "run-job"
 AWAY = (httpx.TransportError, StoreUnavailable, JournalUnavailable)
 """What concerns everything, and not the one run that was looked at."""
 _PAGE = 200
+_SERVER_ERROR = 500
 ACTIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 _UNDER_WAY = {StateType.RUNNING, StateType.PENDING}
 
@@ -186,10 +187,21 @@ async def prefect_api() -> AsyncIterator[PrefectApi]:
 @asynccontextmanager
 async def prefect() -> AsyncIterator[PrefectClient]:
     """Give a client of Prefect's API. Raises PrefectUnavailable; BadInput for what it refuses."""
-    try:
+    with prefect_errors():
         async with get_client() as client:
             yield client
+
+
+@contextmanager
+def prefect_errors() -> Iterator[None]:
+    """Turn the errors of Prefect's client into PrefectUnavailable, or BadInput where it refuses."""
+    try:
+        yield
     except PrefectHTTPStatusError as error:
+        if error.response.status_code >= _SERVER_ERROR:
+            raise PrefectUnavailable(
+                f"Prefect's API answers {error.response.status_code}", hint="It may be busy."
+            ) from error
         raise BadInput(f"Prefect refused it: {error.response.text[:300]}") from error
     except httpx.TransportError as error:
         raise PrefectUnavailable(

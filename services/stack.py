@@ -19,6 +19,7 @@ from services.processes import Service, ServiceFailed, clean_environment, wait_u
 from smartops.audit import schema
 from smartops.audit.store import Store
 from smartops.errors import BadInput
+from smartops.jobs.event_sources import load_sources
 from smartops.plant.server import HOST, Addresses
 from smartops.settings import PROJECT_ROOT, Settings, get_settings
 
@@ -26,7 +27,7 @@ PREFECT_PORT = 4200
 _TRIES = 3
 PLANT_PORTS = Addresses(5020, 5080, 5081, 5840)
 Say = Callable[[str], None]
-_STOP_ORDER = ("worker", "plant", "reconciler", "recorder", "prefect")
+_STOP_ORDER = ("bridge", "worker", "plant", "reconciler", "recorder", "prefect")
 
 
 def run_dir(settings: Settings) -> Path:
@@ -175,6 +176,8 @@ def _up(say: Say, settings: Settings, *, plant: bool, api_url: str | None) -> St
         return known
     if known is not None:
         known.stop()
+    if settings.bridge is not None:
+        load_sources(settings.bridge)  # what is wrong with it is said before anything starts
     say("audit store: bringing its tables up to date")
     store = Store(settings.store_url)
     schema.migrate(store)
@@ -220,6 +223,9 @@ def _start_services(stack: Stack, say: Say, *, own_server: bool) -> None:
     say("worker: starting on work pool smartops")
     worker = ["prefect", "worker", "start", "--pool", "smartops", "--type", "smartops"]
     _start(stack, "worker", [*worker, "--name", f"{socket.gethostname()}-{os.getpid()}"])
+    if (sources := stack.settings.bridge) is not None:
+        say(f"bridge: listening to the sources of {sources}")
+        _start(stack, "bridge", ["services.bridge", str(sources)])
     stack.save()
 
 

@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 import getpass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from services.prefect_api import TEMPLATE, deployment_named, prefect
+from smartops.errors import BadInput
 from smartops.jobs.param import from_texts
 from smartops.jobs.spec import JobSpec
 from tasks.run_context import REQUESTED_BY
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
+
+async def submit_for_event(
+    client: PrefectClient, job: str, params: dict[str, Any], *, asked_by: str, key: str
+) -> UUID:
+    """Start a run of a deployed job for an event, once for each key; return its id.
+
+    Raises BadInput for an unknown job, one that is paused, and wrong parameters.
+    """
+    deployment = await deployment_named(client, job)
+    if "job" not in deployment.parameters:
+        raise BadInput(f"{job!r} is no job, but a flow of its own")
+    if deployment.paused:
+        raise BadInput(f"job {job!r} is paused", hint=f"`smartops job resume {job}` lets it start.")
+    spec = JobSpec.model_validate(deployment.parameters["job"])
+    given = {**(deployment.parameters.get("params") or {}), **params}
+    given = from_texts(spec.params, given)
+    spec.resolve_params(given)
+    run = await client.create_flow_run_from_deployment(
+        deployment.id,
+        parameters={"job": spec.document(), "params": given},
+        labels={REQUESTED_BY: asked_by},
+        idempotency_key=key,
+    )
+    return run.id
 
 
 async def submit(

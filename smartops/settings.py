@@ -44,6 +44,11 @@ class Settings(BaseSettings):
         default=PROJECT_ROOT / "deployments",
         description="The folder with `jobs/` and `tags/`.",
     )
+    bridge: Path | None = Field(
+        default=None,
+        description="A file with event sources: `smartops up` starts a device bridge that listens "
+        "to them.",
+    )
     plugins: str = Field(
         default="",
         description="Python modules, separated by commas, that add step kinds.",

@@ -9,7 +9,18 @@ import typer
 from pydantic import ValidationError
 
 from smartops import redact
-from smartops.cli import audit, changing, control, devices, jobs, plant, runs, scheduling, stack
+from smartops.cli import (
+    audit,
+    bridge,
+    changing,
+    control,
+    devices,
+    jobs,
+    plant,
+    runs,
+    scheduling,
+    stack,
+)
 from smartops.errors import BadInput, PrefectUnavailable, SmartOpsError, StoreUnavailable
 
 DONE, FAILED, BAD_INPUT, NOT_REACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -30,6 +41,7 @@ app.add_typer(runs.app, name="run")
 app.add_typer(scheduling.app, name="schedule")
 app.add_typer(control.app, name="approve")
 app.add_typer(devices.app, name="device")
+app.add_typer(bridge.app, name="bridge")
 app.add_typer(audit.app, name="audit")
 
 

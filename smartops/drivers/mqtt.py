@@ -15,9 +15,8 @@ import math
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import paho.mqtt.client as paho
@@ -27,69 +26,25 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from smartops import errors
+from smartops.drivers.mqtt_connection import Connection, Message, Qos, Version, tls_context
 from smartops.drivers.mqtt_payload import decode
-from smartops.drivers.quarantine import PATIENT, Patience, Quarantine
+from smartops.drivers.quarantine import Quarantine
 from smartops.rehearsal import check_host
 
-Version = Literal["5", "3.1.1"]
-Qos = Literal[0, 1, 2]
+__all__ = ["NOT_SENT", "Connection", "Message", "MqttDriver", "Qos", "Version", "open_broker"]
 _LOGIN = (134, 135, 140)
 """Bad user name or password, not authorized, bad authentication method."""
 NOT_SENT = (errors.BadInput, errors.DeviceUnreachable, errors.DeviceRefused)
 """After these nothing has come to anybody: it was not sent, or the broker has refused it."""
 _MOST_WAITING = 1000
+_UNACKNOWLEDGED = 100
+"""How many messages of a kept session come before the first is acknowledged."""
 _KEEPALIVE_S = 30
 _REASON, _FAILURE = 2, 0x80
 """Where a PUBREC has its reason, and from which on that is a failure."""
 _ANSWERS = "smartops/answers"
 _CALLBACKS = ("on_connect", "on_disconnect", "on_publish", "on_subscribe", "on_message")
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Connection:
-    """Where a broker is and how to log in."""
-
-    name: str
-    host: str
-    port: int = 1883
-    version: Version = "5"
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: bool = False
-    ca_file: str | None = None
-    client_certificate: str | None = None
-    client_key: str | None = None
-    timeout: timedelta = timedelta(seconds=5)
-    patience: Patience = PATIENT
-    """How soon the broker is left alone when it does not answer."""
-
-    @property
-    def resource(self) -> str:
-        """The broker; several steps may talk to it at the same time."""
-        return f"mqtt://{self.host.lower()}:{self.port}"
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message that came. ``payload`` is JSON's value where it is JSON, else the text, or hex."""
-
-    topic: str
-    payload: Any
-    qos: int
-    retained: bool
-    received_at: datetime
-    correlation: bytes | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the message as a JSON object."""
-        return {
-            "topic": self.topic,
-            "payload": self.payload,
-            "qos": self.qos,
-            "retained": self.retained,
-            "received_at": self.received_at.isoformat(),
-        }
 
 
 class _Client(paho.Client):
@@ -144,10 +99,12 @@ class MqttDriver:
         five = connection.version == "5"
         client = _Client(
             CallbackAPIVersion.VERSION2,
-            client_id=f"smartops-{uuid4().hex[:12]}",  # two of one name would throw each other out
+            # Two of one name would throw each other out.
+            client_id=connection.session or f"smartops-{uuid4().hex[:12]}",
             protocol=paho.MQTTv5 if five else paho.MQTTv311,
-            clean_session=None if five else True,
+            clean_session=None if five else not connection.session,
             reconnect_on_failure=False,
+            manual_ack=bool(connection.session),
         )
         client.connect_timeout = connection.timeout.total_seconds()
         if connection.username is not None:
@@ -194,6 +151,8 @@ class MqttDriver:
             message.retain,
             datetime.now(UTC),
             correlation,
+            message.mid,
+            message.dup,
         )
         if self._messages.full():
             self._messages.get_nowait()
@@ -216,9 +175,13 @@ class MqttDriver:
         connection, limit_s = self._connection, self._connection.timeout.total_seconds()
         try:
             if connection.tls:
-                self._client.tls_set_context(_tls(connection))
+                self._client.tls_set_context(tls_context(connection))
             await asyncio.to_thread(
-                self._client.connect, connection.host, connection.port, _KEEPALIVE_S
+                self._client.connect,
+                connection.host,
+                connection.port,
+                _KEEPALIVE_S,
+                **self._session(),
             )
         except ssl.SSLError as error:
             raise errors.UntrustedServer(f"{self.name}: {self._where}: {error}") from error
@@ -239,6 +202,16 @@ class MqttDriver:
             if reason.value in _LOGIN:
                 raise errors.AuthenticationFailed(said)
             raise errors.DeviceUnreachable(said)
+
+    def _session(self) -> dict[str, Any]:
+        """Return how a session is asked for that outlives the connection."""
+        connection = self._connection
+        if not connection.session or connection.version != "5":
+            return {}
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = math.ceil(connection.keep_session.total_seconds())
+        properties.ReceiveMaximum = _UNACKNOWLEDGED
+        return {"clean_start": False, "properties": properties}
 
     async def disconnect(self) -> None:
         """Say goodbye and end the library's thread."""
@@ -363,6 +336,10 @@ class MqttDriver:
             f"{self.name}: the connection is lost: {self._lost.result()}"
         )
 
+    def acknowledge(self, message: Message) -> None:
+        """Tell the broker of a kept session that the message need not come again."""
+        self._client.ack(message.mid, message.qos)
+
     async def ask(
         self, topic: str, payload: bytes, *, qos: Qos = 1, repeatable: bool = False
     ) -> Message:
@@ -395,10 +372,3 @@ class MqttDriver:
 def _give(future: asyncio.Future[Any], value: Any) -> None:
     if not future.done():
         future.set_result(value)
-
-
-def _tls(connection: Connection) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=connection.ca_file)
-    if connection.client_certificate:
-        context.load_cert_chain(connection.client_certificate, connection.client_key)
-    return context

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.client.ua_client import UASocketState
+from asyncua.common.subscription import StatusChangeEvent
 from asyncua.common.ua_utils import data_type_to_variant_type
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
@@ -33,20 +35,29 @@ from smartops.rehearsal import check_url
 _AT_ONCE = 500
 """How many nodes one request asks for where the server gives no limit."""
 _STRUCTURE = 22
+_QUEUE = 10_000
+"""How many changes of one node the server keeps until it tells them."""
+_KEEPALIVES = 10
+"""After how many intervals without a change the server says that it is still there."""
+_OVERFLOW = 0x480
+"""The bits of a status that say that the server's queue was full."""
+_LOOK_S = 0.5
 _SERVER = "i=2253"
 """What every server says of itself: no part of the plant."""
 
 
 @asynccontextmanager
-async def open_server(connection: Connection) -> AsyncIterator[OpcUaDriver]:
+async def open_server(connection: Connection, *, alone: bool = True) -> AsyncIterator[OpcUaDriver]:
     """Connect with a session, and close it at the end, whatever happens.
+
+    ``alone`` keeps others from the server meanwhile; who only watches lets them in.
 
     Raises DeviceUnreachable, DeviceQuarantined, AuthenticationFailed, UntrustedServer, LockTimeout.
     """
     check_url(connection.name, connection.url)
     quarantine = Quarantine(connection.name, connection.resource, "", connection.patience)
     quarantine.check()  # before it waits for the server
-    async with locks.exclusive(connection.resource):
+    async with locks.exclusive(connection.resource) if alone else contextlib.nullcontext():
         quarantine.claim()
         async with AsyncExitStack() as open_things:
             with quarantine.trial():
@@ -132,6 +143,51 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
             found = await self._read([self.node_id(tag.node) for tag in wanted])
         now = datetime.now(UTC)
         return [reading_of(tag, data, now) for tag, data in zip(wanted, found, strict=True)]
+
+    async def changes(self, names: Iterable[str], every: timedelta) -> AsyncGenerator[Reading]:
+        """Give each change of tags as the server tells it, first what they hold now.
+
+        The server looks as often as it can and tells every change, ``every`` so often; a reading
+        says when some were lost before it. It goes on until it is closed. Raises UnknownTag,
+        DeviceRefused for a node that cannot be watched, DeviceUnreachable when the session is lost.
+        """
+        wanted = [self.tag(name) for name in names]
+        places = {self.node_id(tag.node): tag for tag in wanted}
+        parameters = ua.CreateSubscriptionParameters(
+            RequestedPublishingInterval=every.total_seconds() * 1000,
+            RequestedMaxKeepAliveCount=_KEEPALIVES,
+            RequestedLifetimeCount=10 * _KEEPALIVES,
+        )
+        with edge(self._connection, "subscribing"):
+            subscription = await self._client.create_subscription(parameters, queue_maxsize=0)
+            nodes = [self._client.get_node(node) for node in places]
+            answers = await subscription.subscribe_data_change(
+                nodes, queuesize=_QUEUE, sampling_interval=ua.Double(0.0)
+            )
+        for tag, answer in zip(places.values(), answers, strict=True):
+            if isinstance(answer, ua.StatusCode):
+                raise refusal(answer, f"{self.name}: subscribing to {tag.name}")
+        silent_s = 3 * max(_KEEPALIVES * every.total_seconds(), 1.0)
+        silent_s = max(silent_s, self._connection.timeout.total_seconds())
+        heard = asyncio.get_running_loop().time()
+        while True:
+            try:
+                event: Any = await subscription.next_event(timeout=_LOOK_S)
+            except StopAsyncIteration:  # the library has given it up
+                raise errors.DeviceUnreachable(f"{self.name}: the subscription is lost") from None
+            now = asyncio.get_running_loop().time()
+            heard = max(heard, subscription.last_publish_at or 0.0)
+            if event is None:
+                if not self.connected or now - heard > silent_s:
+                    raise errors.DeviceUnreachable(f"{self.name}: the subscription is lost")
+                continue
+            if isinstance(event, StatusChangeEvent):
+                raise errors.DeviceUnreachable(f"{self.name}: the server ends the subscription")
+            data = event.data.monitored_item.Value
+            reading = reading_of(places[event.node.nodeid], data, datetime.now(UTC))
+            if data.StatusCode is not None and data.StatusCode.value & _OVERFLOW == _OVERFLOW:
+                reading = replace(reading, reason="changes before this one were lost")
+            yield reading
 
     async def _read(
         self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -26,6 +27,20 @@ class Reading:
     """When the answer arrived, UTC."""
     source_at: datetime | None = None
     """When the device had the value, UTC, as it says; None where it says nothing (Modbus)."""
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Reading:
+        """Return the reading that :meth:`as_json` gave. Raises KeyError and ValueError."""
+        told = plain.get("source_at")
+        return cls(
+            plain["tag"],
+            plain["value"],
+            plain["unit"],
+            plain["quality"],
+            plain["reason"],
+            datetime.fromisoformat(plain["received_at"]),
+            None if told is None else datetime.fromisoformat(told),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the reading as a JSON object."""

@@ -8,7 +8,7 @@ an underscore, method calls on data and huge powers or repetitions are refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes
@@ -82,21 +82,21 @@ def render(value: Any, names: Mapping[str, Any]) -> Any:
     return value
 
 
-def references(value: Any) -> Iterator[tuple[str, str]]:
+def references(value: Any, roots: Sequence[str] = ROOTS) -> Iterator[tuple[str, str]]:
     """Yield ``(root, name)`` for each reference, such as ``("steps", "level")``.
 
     Raises errors.TemplateError for a syntax error or a root or name that is not written out.
     """
     if isinstance(value, str) and is_template(value):
-        yield from _references_in(value)
+        yield from _references_in(value, roots)
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if isinstance(key, str) and is_template(key):
                 raise errors.TemplateError(f"{key!r}: an expression cannot be a key")
-            yield from references(item)
+            yield from references(item, roots)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from references(item)
+            yield from references(item, roots)
 
 
 def _parse(text: str) -> nodes.Template:
@@ -164,7 +164,7 @@ def _is_blank(node: nodes.Expr) -> bool:
     return isinstance(node, nodes.TemplateData) and not node.data.strip()
 
 
-def _references_in(text: str) -> Iterator[tuple[str, str]]:
+def _references_in(text: str, roots: Sequence[str]) -> Iterator[tuple[str, str]]:
     tree = _parse(text)
     try:
         _environment.from_string(text)  # knows which filters there are
@@ -177,10 +177,10 @@ def _references_in(text: str) -> Iterator[tuple[str, str]]:
             named.add(id(node.node))
             yield node.node.name, name
     for name_node in tree.find_all(nodes.Name):
-        if name_node.name not in ROOTS:
+        if name_node.name not in roots:
+            known = " or ".join(f"{root}." for root in roots).replace(" or ", ", ", len(roots) - 2)
             raise errors.TemplateError(
-                f"{text!r}: {name_node.name!r} is unknown; "
-                "expressions start with steps., params., vars., run. or item."
+                f"{text!r}: {name_node.name!r} is unknown; expressions start with {known}"
             )
         if id(name_node) not in named:
             raise errors.TemplateError(

@@ -233,3 +233,41 @@ async def test_many_connections_leave_nothing_behind(broker: Broker) -> None:
     now = (process.num_threads(), process.num_fds(), len(asyncio.all_tasks()))
     assert now[1:] == before[1:]
     assert now[0] <= before[0] + 8, "but for the pool's own threads"
+
+
+# --- sessions that the broker keeps -------------------------------------------------------------
+
+
+async def test_a_kept_session_loses_nothing(connection: Connection) -> None:
+    """What comes while we are away waits; what nobody acknowledged comes again, and says so."""
+    kept = replace(connection, session=f"kept-{connection.version}")
+    async with mqtt.open_broker(kept) as client:
+        await client.subscribe("orders/#", 1)
+    async with mqtt.open_broker(connection) as sender:
+        for number in range(3):
+            await sender.publish("orders/a", encode(number))
+        async with mqtt.open_broker(kept) as client:
+            found = [await client.next_message() for _ in range(3)]
+            assert [(m.payload, m.again) for m in found] == [(0, False), (1, False), (2, False)]
+            client.acknowledge(found[0])
+            await sender.publish("orders/a", encode(3))
+            assert (await client.next_message()).payload == 3
+        async with mqtt.open_broker(kept) as client:
+            found = [await client.next_message() for _ in range(3)]
+            assert [message.payload for message in found] == [1, 2, 3]
+            assert found[0].again
+            for message in found:
+                client.acknowledge(message)
+            await client.publish("orders/b", encode("end"))
+            assert (await client.next_message()).payload == "end"
+
+
+async def test_a_session_without_a_name_is_not_kept(connection: Connection) -> None:
+    """Messages while nobody is there are nobody's."""
+    async with mqtt.open_broker(connection) as client:
+        await client.subscribe("orders/#", 1)
+    async with mqtt.open_broker(connection) as sender, mqtt.open_broker(connection) as client:
+        await sender.publish("orders/a", encode("before"))
+        await client.subscribe("orders/#", 1)
+        await sender.publish("orders/a", encode("after"))
+        assert (await client.next_message()).payload == "after"

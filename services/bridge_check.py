@@ -1,0 +1,54 @@
+"""Looks whether what the sources of a device bridge name is there, before it runs."""
+
+from __future__ import annotations
+
+from blocks import MqttBroker
+from blocks.connection import load_connection
+from services import devices
+from services.prefect_api import deployment_named, prefect
+from smartops.errors import BadInput, SmartOpsError
+from smartops.jobs.event_sources import MessageSource, SourceFile, Start, TagSource
+from smartops.jobs.spec import JobSpec
+
+
+async def problems_of(file: SourceFile) -> list[str]:
+    """Return what is missing or wrong, one line each. Raises PrefectUnavailable."""
+    found: list[str] = []
+    for source in file.sources:
+        for check in (_place, _start):
+            try:
+                await check(source)
+            except BadInput as error:
+                found.append(f"{source.name}: {error.one_line}")
+    return found
+
+
+async def _place(source: MessageSource | TagSource) -> None:
+    if isinstance(source, MessageSource):
+        await load_connection(MqttBroker, source.broker)
+        return
+    device = await devices.find(source.device)
+    known = {tag.name for tag in device.tags}
+    missing = [tag for tag in source.tags if tag not in known]
+    if missing:
+        raise BadInput(f"{source.device} has no tag {', '.join(missing)}")
+
+
+async def _start(source: MessageSource | TagSource) -> None:
+    if source.start is None:
+        return
+    params = await _params(source.start)
+    unknown = sorted(set(source.start.params) - params)
+    if unknown:
+        raise BadInput(f"job {source.start.job} has no parameter {', '.join(unknown)}")
+
+
+async def _params(start: Start) -> set[str]:
+    async with prefect() as client:
+        deployment = await deployment_named(client, start.job)
+    if "job" not in deployment.parameters:
+        raise BadInput(f"{start.job!r} is no job, but a flow of its own")
+    try:
+        return set(JobSpec.model_validate(deployment.parameters["job"]).params)
+    except (SmartOpsError, ValueError) as error:
+        raise BadInput(f"job {start.job} cannot be read: {error}") from None

@@ -22,7 +22,7 @@ from smartops.jobs.graph import Plan
 from smartops.jobs.kinds.approval import Approval
 from smartops.jobs.step import StepBase, item_name, step_of
 from tasks import catalogue
-from tasks.approval import given_answer
+from tasks.approval import approved_by, given_answer
 from tasks.step import as_json
 
 MOST_ITEMS = 10_000
@@ -61,7 +61,8 @@ class StepCalls:
     """What has succeeded, by its name on record, in the order in which it ended."""
     failed: bool = False
     """What ``{{ run.failed }}`` gives."""
-    _undoings: set[str] = field(default_factory=set)
+    _undoings: dict[str, str] = field(default_factory=dict)
+    """The steps that take others back, and which they take back."""
     _task_runs: dict[str, RunInput] = field(default_factory=dict)
 
     def known(self, item: Item | None = None) -> dict[str, Any]:
@@ -138,7 +139,7 @@ class StepCalls:
             undoing = step.undo_step()
             if undoing is not None:
                 name = _name(undoing.id, item)
-                self._undoings.add(undoing.id)
+                self._undoings[undoing.id] = step.id
                 outcomes[name] = await self._one(undoing, name, item)
 
     # --- lists --------------------------------------------------------------------------------
@@ -226,6 +227,7 @@ class StepCalls:
         needed = self.plan.needs.get(step.id, frozenset())
         behind = {self._task_runs[other] for other in needed if other in self._task_runs}
         given_answer.set(self.answers.get(step.id))
+        approved_by.set(self._approvers(self._undoings.get(step.id, step.id)))
         # Told what it is behind, and not given the states to wait for: Prefect would search each
         # of them through and through, which takes longer than all else that it does for a task.
         state: State[Any] | None = await run_task_async(
@@ -242,6 +244,22 @@ class StepCalls:
         if isinstance(result, BaseException):
             return StepOutcome(step_state(result), error=result)
         return StepOutcome("completed", as_json(result))
+
+    def _approvers(self, step_id: str) -> str:
+        """Return who has approved what a step comes behind, "" where nobody had to."""
+        behind: set[str] = set()
+        queue = [step_id]
+        while queue:
+            new = self.plan.needs.get(queue.pop(), frozenset()) - behind
+            behind |= new
+            queue += new
+        asked = (step for step in self.plan.job.steps if isinstance(step, Approval))
+        persons = {
+            str(self.outputs[step.id]["person"])
+            for step in asked
+            if step.id in behind and step.id in self.outputs
+        }
+        return ", ".join(sorted(persons))
 
     def _is_wanted(self, step: StepBase, item: Item | None) -> bool:
         value = templating.render(step.when, self.known(item))

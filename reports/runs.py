@@ -92,6 +92,8 @@ class DeviceCommand:
     state: str
     restored: bool
     reason: str
+    approver: str | None
+    """Who had approved it, where the tag map wants that."""
     requested_at: datetime
     concluded_at: datetime | None
 
@@ -352,7 +354,7 @@ def _steps(attempts: Sequence[sa.RowMapping]) -> tuple[StepResult, ...]:
 
 
 def _command(row: sa.RowMapping) -> DeviceCommand:
-    names = ("id", "device", "tag", "unit", "state", "restored", "reason")
+    names = ("id", "device", "tag", "unit", "state", "restored", "reason", "approver")
     return DeviceCommand(
         before=json.loads(row["before_value"] or "null"),
         requested=json.loads(row["requested_value"]),

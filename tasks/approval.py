@@ -15,6 +15,8 @@ from tasks.step import step
 
 given_answer: ContextVar[Answer | None] = ContextVar("smartops_answer", default=None)
 """The answer to the question that the step which runs here has asked."""
+approved_by: ContextVar[str] = ContextVar("smartops_approved_by", default="")
+"""Who has approved what the step that runs here does: the persons of the approvals before it."""
 
 
 @step(effect=Effect.READ, kind="approval")

@@ -12,6 +12,7 @@ from smartops.drivers.writing import WriteOptions
 from smartops.errors import BadAnswer
 from smartops.jobs.kinds.device import Require
 from smartops.vocabulary import Effect
+from tasks.approval import approved_by
 from tasks.step import current_record
 
 Device = ModbusDevice | OpcUaServer
@@ -70,7 +71,8 @@ async def write_one(
     record = current_record()
     record.touched = False  # the record notes it when the command is about to be sent
     repeatable = record.effect is not Effect.UNSAFE
-    options = WriteOptions(tolerance, verify_within, restore_on_mismatch, repeatable)
+    approver = approved_by.get()
+    options = WriteOptions(tolerance, verify_within, restore_on_mismatch, repeatable, approver)
     async with device.open() as client:
         command, result = await client.write(tag, value, record, options)
     return {

@@ -192,7 +192,7 @@ class Projection:
             "verified": None,
             "restored": False,
             "reason": "",
-            "approver": body.get("approver"),
+            "approver": body.get("approver") or None,
             "requested_at": record.at,
             "concluded_at": None,
         }

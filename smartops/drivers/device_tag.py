@@ -78,6 +78,11 @@ class DeviceTag(BaseModel):
         default=(),
         description="What other tags must hold for a write; they are read just before it.",
     )
+    approval: bool = Field(
+        default=False,
+        description="Whether somebody must have approved a write: an approval step of the job that "
+        "the write comes behind.",
+    )
     allow_write: bool = Field(default=False, description="Whether jobs may write it.")
     effect: Literal["idempotent", "unsafe"] = Field(
         default="unsafe",
@@ -95,8 +100,9 @@ class DeviceTag(BaseModel):
             raise ValueError("a tag with an enum has no min, max and max_step")
         if any(lock.tag == self.name for lock in self.interlocks):
             raise ValueError("a tag cannot be its own interlock")
-        if not self.allow_write and (self.interlocks or self.max_step is not None):
-            raise ValueError("interlocks and max_step go with allow_write")
+        asked = self.interlocks or self.max_step is not None or self.approval
+        if not self.allow_write and asked:
+            raise ValueError("interlocks, max_step and approval go with allow_write")
         return self
 
     def named(self, number: Value) -> Value:

@@ -68,6 +68,8 @@ class Command:
     unit: str
     before: Value | None
     requested: Value
+    approver: str = ""
+    """Who has approved it, where somebody had to."""
 
 
 @dataclass(frozen=True)

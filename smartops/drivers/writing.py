@@ -27,6 +27,8 @@ class WriteOptions:
     restore_on_mismatch: bool = False
     repeatable: bool | None = None
     """Whether sending it twice would do no harm; None leaves it to the tag."""
+    approver: str = ""
+    """Who has approved it; some tags want that."""
 
 
 _STANDARD = WriteOptions()
@@ -91,9 +93,14 @@ class TaggedDevice(ABC, Generic[T]):
         Raises UnknownTag, WriteRefused (nothing was sent), DeviceRefused, WriteMismatch, and
         UnknownOutcome when nobody can say whether the device took the value.
         """
-        before = await self.check_write(name, value)
         tag = self.tag(name)
-        command = Command(self.name, name, tag.unit, before, value)
+        if tag.approval and not options.approver:
+            raise errors.WriteRefused(
+                f"{self.name}.{name}: nobody has approved it, and its tag map wants that",
+                hint="Write it by a job, in a step that needs an approval step.",
+            )
+        before = await self.check_write(name, value)
+        command = Command(self.name, name, tag.unit, before, value, options.approver)
         return await _Write(self, tag, log, options).run(command)
 
 

@@ -15,7 +15,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from blocks import ModbusDevice
 from services.stack import Stack
+from smartops.drivers.tags import Tag
 from tests.acceptance.conftest import Cli, PlantControl
 from tests.acceptance.test_language import fail, post
 from tests.acceptance.test_reconciler import run_process
@@ -85,10 +87,27 @@ steps:
 """
 
 
+def save_approved_line(stack: Stack) -> None:
+    """The plant's line, with a setpoint that somebody has to approve."""
+    assert stack.plant is not None
+    speed = Tag(
+        name="speed_setpoint", address=0, kind="u16", allow_write=True, approval=True, max=250
+    )
+    line = ModbusDevice(host="127.0.0.1", port=stack.plant.modbus_port, tags=[speed])
+    saved: Any = line.save("approved-line", overwrite=True)
+    assert saved
+
+
 def test_an_approval(quick: Cli, start: Start, plant_control: PlantControl, stack: Stack) -> None:
     """The run waits without a process; who may not answer cannot; the answer is on record."""
     done = len(plant_control.log("shift-log.post"))
-    run_id = start(ASKS + post("note", "at {{ steps.ask.values.speed }}"))
+    save_approved_line(stack)
+    write = "kind: modbus.write, device: approved-line, tag: speed_setpoint, value"
+    writes = (
+        f"  - {{id: early, {write}: 61, on_failure: continue}}\n"
+        f"  - {{id: late, {write}: '{{{{ steps.ask.values.speed }}}}'}}\n"
+    )
+    run_id = start(ASKS + post("note", "at {{ steps.ask.values.speed }}") + writes)
     until(quick, run_id, "suspended")
     wait_for(lambda: run_process(stack.settings.home, UUID(run_id)) is None, "no process")
     waiting = json.loads(quick("approve", "list", "--json").stdout)
@@ -115,7 +134,12 @@ def test_an_approval(quick: Cli, start: Start, plant_control: PlantControl, stac
         ("granted", "ann", "as ordered"),
     ]
     assert texts(plant_control, done) == ["at 75"]
-    assert [step["attempts"] for step in found["steps"]] == [1, 1, 1], "nothing was made twice"
+    assert {step["attempts"] for step in found["steps"]} == {1}, "nothing was made twice"
+    assert states(found)["early"] == "failed"
+    [early] = [step for step in found["steps"] if step["id"] == "early"]
+    assert "nobody has approved it" in early["error"]
+    [command] = found["commands"]
+    assert (command["requested"], command["approver"]) == (75, "ann")
     code, said = answer("ann", "deny", run_id)
     assert (code, "waits for no approval" in said) == (2, True)
 

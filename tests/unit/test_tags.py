@@ -117,6 +117,7 @@ def test_strings_and_scale() -> None:
         {"kind": "f32", "not_available": [1]},
         {"kind": "u16", "max_step": 5},
         {"kind": "u16", "allow_write": True, "interlocks": [{"tag": "t", "value": 1}]},
+        {"kind": "u16", "approval": True},
         {"kind": "string", "length": 1, "deadband": 1},
         {"kind": "f64", "address": 65535},
         {"kind": "u16", "colour": "red"},

@@ -20,7 +20,7 @@ from smartops.drivers.quarantine import by_hand
 from smartops.drivers.readings import Command, CommandResult, Reading, Value
 from smartops.drivers.writing import WriteOptions
 from smartops.errors import BadInput, TransientError, UnknownBlock
-from smartops.locks import Actor, acting
+from smartops.locks import Actor, acting, urgent
 from tasks.device import Device, effect_on
 
 _KINDS: dict[type[Device], str] = {ModbusDevice: "modbus", OpcUaServer: "opcua"}
@@ -114,6 +114,7 @@ async def write(
 ) -> tuple[Command, CommandResult]:
     """Write a tag as a step does; it is a run of its own on record, with who asked for it."""
     _acting("write")
+    urgent.set(True)
     by_hand.set(True)
     name, kind = device.connection_name, f"{_KINDS[type(device)]}.write"
     effect = effect_on(device, tag)

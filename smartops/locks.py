@@ -3,8 +3,10 @@
 On several machines, with ``SMARTOPS_LOCKS=database``, the database's lock comes behind the ticket.
 
 Who wants a resource draws a ticket: a file in the resource's folder, numbered in order, on which it
-holds the operating system's own lock. The lowest ticket whose owner lives has the resource, so that
-is free again the moment its owner dies, however it dies, and who waits for whom can be read.
+holds the operating system's own lock. The lowest ticket whose owner lives is next, and takes the
+lock on the one file that stands for the resource: both are free again the moment their owner dies,
+however it dies, and who waits for whom can be read. Who is in a hurry, such as a write among reads,
+may go before a few who came earlier.
 """
 
 from __future__ import annotations
@@ -40,7 +42,12 @@ STANDARD = timedelta(seconds=-1)
 """As long as the setting says."""
 WITHIN = " within "
 _POLL_S = 0.02
-_TICKET = re.compile(r"(\d{12})\.ticket")
+_HOLDER = "holder"
+"""The file that stands for the resource; in it, the name of the ticket whose owner has it."""
+_NAME_SIZE = 40
+_TICKET = re.compile(r"(\d{12})(\.urgent)?\.ticket")
+OVERTAKES = 8
+"""How many who came earlier an urgent one may go before, at the most: nobody waits for ever."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class Ticket:
 _NOBODY = Actor()
 acting: ContextVar[Actor] = ContextVar("smartops_actor", default=_NOBODY)
 """On whose behalf this code asks for locks."""
+urgent: ContextVar[bool] = ContextVar("smartops_urgent", default=False)
+"""Whether what this code wants to do should not wait for what was only asked for earlier."""
 _NONE: Mapping[str, str] = {}
 _mine: ContextVar[Mapping[str, str]] = ContextVar("smartops_locks_held", default=_NONE)
 """What the code around this holds, and by which hold."""
@@ -82,7 +91,7 @@ def lock_path(resource: str) -> Path:
 
 @asynccontextmanager
 async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncIterator[None]:
-    """Hold a resource alone.
+    """Hold a resource alone; who is ``urgent`` may go before OVERTAKES others on this machine.
 
     What the code around this holds already, only others within the same hold have to be waited for:
     the steps of a job that holds line-3 take turns with it, and nobody else is let in between.
@@ -93,7 +102,7 @@ async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncI
     hold = uuid4().hex[:16]
     deadline = _Deadline(limit)
     async with (
-        _on_this_machine(name, deadline.left_s()),
+        _on_this_machine(name, deadline.left_s(), urgent=urgent.get()),
         _on_all_machines(name, deadline.left_s()) as is_lost,
     ):
         mine = _mine.set({**_mine.get(), resource: hold})
@@ -163,23 +172,32 @@ def _on_all_machines(
 
 
 @asynccontextmanager
-async def _on_this_machine(resource: str, limit_s: float | None) -> AsyncIterator[None]:
+async def _on_this_machine(
+    resource: str, limit_s: float | None, *, urgent: bool
+) -> AsyncIterator[None]:
     folder = lock_path(resource)
     folder.mkdir(parents=True, exist_ok=True)
     deadline = None if limit_s is None else time.monotonic() + limit_s
-    number, file = await _draw(folder, resource, deadline)
+    holder = os.open(folder / _HOLDER, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        while (ahead := _first(folder, number)) is not None:
-            _check(resource, deadline, limit_s, ahead)
-            await asyncio.sleep(_POLL_S)
-        yield
+        path, file = await _draw(folder, resource, deadline, urgent=urgent)
+        try:
+            while (ahead := _first(folder, path)) is not None or not _lock(holder):
+                _check(resource, deadline, limit_s, _holding(folder) or ahead)
+                await asyncio.sleep(_POLL_S)
+            os.pwrite(holder, path.name.ljust(_NAME_SIZE).encode(), 0)
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(file)
     finally:
-        _path(folder, number).unlink(missing_ok=True)
-        os.close(file)
+        os.close(holder)
 
 
-async def _draw(folder: Path, resource: str, deadline: float | None) -> tuple[int, int]:
-    """Return the number of a new ticket and its open file, which is locked."""
+async def _draw(
+    folder: Path, resource: str, deadline: float | None, *, urgent: bool
+) -> tuple[Path, int]:
+    """Return a new ticket and its open file, which is locked."""
     gate = os.open(folder / "gate", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         while not _lock(gate):  # held for the moment in which another one draws
@@ -193,8 +211,9 @@ async def _draw(folder: Path, resource: str, deadline: float | None) -> tuple[in
         file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         _lock(file)
         os.write(file, json.dumps(asdict(ticket)).encode())
-        hidden.rename(_path(folder, number))
-        return number, file
+        path = folder / f"{number:012}{'.urgent' if urgent else ''}.ticket"
+        hidden.rename(path)
+        return path, file
     finally:
         os.close(gate)
 
@@ -217,13 +236,25 @@ def describe(ticket: Ticket) -> str:
     return f"job {ticket.actor.job}{step} (run {ticket.actor.run[:8]})"
 
 
-def _path(folder: Path, number: int) -> Path:
-    return folder / f"{number:012}.ticket"
+def _place(path: Path) -> tuple[int, int] | None:
+    """Return where a ticket stands in the queue, None for another file."""
+    match = _TICKET.fullmatch(path.name)
+    if match is None:
+        return None
+    number = int(match[1])
+    return (number - OVERTAKES if match[2] else number), number
 
 
-def _numbers(folder: Path) -> list[int]:
-    matches = (_TICKET.fullmatch(path.name) for path in folder.iterdir())
-    return sorted(int(match[1]) for match in matches if match)
+def _tickets(folder: Path) -> list[Path]:
+    """Return all tickets in the order of the queue; whoever holds the resource is among them."""
+    places = {path: place for path in folder.iterdir() if (place := _place(path)) is not None}
+    return sorted(places, key=lambda path: places[path])
+
+
+def _holding(folder: Path) -> Ticket | None:
+    """Return who holds the resource, None where it is free or just being given on."""
+    name = (folder / _HOLDER).read_text("utf-8").strip()
+    return _owner(folder / name) if name else None
 
 
 def _lock(file: int) -> bool:
@@ -235,12 +266,12 @@ def _lock(file: int) -> bool:
     return True
 
 
-def _first(folder: Path, number: int) -> Ticket | None:
-    """Return who holds the resource, None where it is the owner of this number."""
-    for other in _numbers(folder):
-        if other >= number:
+def _first(folder: Path, own: Path) -> Ticket | None:
+    """Return who is next, None where it is the owner of this ticket."""
+    for path in _tickets(folder):
+        if path == own:
             return None
-        if (ticket := _owner(_path(folder, other))) is not None:
+        if (ticket := _owner(path)) is not None:
             return ticket
     return None
 
@@ -274,6 +305,8 @@ def queues() -> Iterator[list[Ticket]]:
     for resource in sorted(folder.iterdir()) if folder.is_dir() else ():
         tickets: list[Ticket] = []
         with contextlib.suppress(NotADirectoryError, FileNotFoundError):
-            tickets = [t for n in _numbers(resource) if (t := _owner(_path(resource, n)))]
+            held = _holding(resource)
+            waiting = [t for path in _tickets(resource) if (t := _owner(path)) and t != held]
+            tickets = [*([held] if held else []), *waiting]
         if tickets:
             yield tickets

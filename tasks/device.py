@@ -11,6 +11,7 @@ from smartops.drivers.readings import Reading, Value
 from smartops.drivers.writing import WriteOptions
 from smartops.errors import BadAnswer
 from smartops.jobs.kinds.device import Require
+from smartops.locks import urgent
 from smartops.vocabulary import Effect
 from tasks.approval import approved_by
 from tasks.step import current_record
@@ -73,6 +74,7 @@ async def write_one(
     repeatable = record.effect is not Effect.UNSAFE
     approver = approved_by.get()
     options = WriteOptions(tolerance, verify_within, restore_on_mismatch, repeatable, approver)
+    urgent.set(True)  # before the reads that wait already
     async with device.open() as client:
         command, result = await client.write(tag, value, record, options)
     return {

@@ -16,6 +16,7 @@ import pytest
 
 from smartops.errors import LockTimeout
 from smartops.locks import (
+    OVERTAKES,
     Actor,
     acting,
     exclusive,
@@ -24,6 +25,7 @@ from smartops.locks import (
     inherit,
     lock_path,
     queues,
+    urgent,
 )
 from tests.conftest import wait_for
 
@@ -93,6 +95,45 @@ async def test_first_come_first_served(home: Path) -> None:
     await asyncio.gather(*waiting, return_exceptions=True)
     assert order == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert list(queues()) == []
+
+
+async def test_a_write_goes_before_the_reads_that_wait(home: Path) -> None:
+    """It waits for who has the wire, and for writes before it, and overtakes a few: not all."""
+    order: list[str] = []
+
+    async def use(name: str) -> None:
+        urgent.set(name.startswith("write"))
+        async with exclusive("wire"):
+            order.append(name)
+
+    reads = [f"read {number}" for number in range(OVERTAKES + 3)]
+    async with exclusive("wire"):
+        waiting = []
+        for name in (*reads, "write 0", "write 1"):
+            waiting.append(elsewhere(use(name)))
+            await wait_until(lambda: len(next(queues())) == len(waiting) + 1)
+        assert order == []
+    await asyncio.gather(*waiting)
+    assert order == [*reads[:4], "write 0", reads[4], "write 1", *reads[5:]]
+
+
+async def test_who_holds_it_stands_first(home: Path) -> None:
+    """Also when somebody urgent is next; and it is said to be the one who is waited for."""
+    acting.set(Actor("0123456789", "fill", "pump"))
+    async with exclusive("wire"):
+
+        async def write() -> None:
+            acting.set(Actor("9876543210", "stop", "valve"))
+            urgent.set(True)
+            await take("wire", 30)
+
+        writing = elsewhere(write())
+        await wait_until(lambda: len(next(queues())) == 2)
+        assert [ticket.actor.job for ticket in next(queues())] == ["fill", "stop"]
+        with pytest.raises(LockTimeout, match="wire was held by job fill"):
+            await elsewhere(take("wire", 0.1))
+        assert not writing.done()
+    await writing
 
 
 async def wait_until(holds: Callable[[], bool]) -> None:

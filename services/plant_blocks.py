@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 from pydantic import HttpUrl, SecretStr
 
-from blocks import BrowserProfile, HttpService, ModbusDevice, OpcUaServer
+from blocks import (
+    BrowserProfile,
+    HttpService,
+    ModbusDevice,
+    MqttBroker,
+    OpcUaServer,
+    SerialLine,
+)
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tag_files import load_map, load_tags
-from smartops.plant.server import HOST, Addresses
+from smartops.plant.serial_devices import SCALE, SCANNER
+from smartops.plant.server import HOST, Addresses, plant_folder
 from smartops.plant.web import PASSWORD, TOKEN, USERNAME
 from smartops.settings import get_settings
 
 
 async def save_plant_blocks(addresses: Addresses) -> None:
-    """Save ``plant-line``, ``plant-cell``, ``plant-orders`` and ``plant-hmi`` for a plant."""
+    """Save ``plant-line``, ``plant-cell``, ``plant-orders`` and ``plant-hmi`` for a plant.
+
+    Also ``plant-scale`` and ``plant-scanner``; and ``plant-broker``, where the plant has one.
+    """
     tags = load_tags(get_settings().deployments / "tags" / "bottling-line.yaml")
     device = ModbusDevice(host=HOST, port=addresses.modbus_port, unit=1, tags=list(tags))
     nodes = load_map(get_settings().deployments / "tags" / "bottling-cell.yaml", OpcTag)
@@ -29,6 +41,22 @@ async def save_plant_blocks(addresses: Addresses) -> None:
     await cell.asave("plant-cell", overwrite=True)
     await orders.asave("plant-orders", overwrite=True)
     await hmi.asave("plant-hmi", overwrite=True)
+    await scale_line(plant_folder(get_settings())).asave("plant-scale", overwrite=True)
+    await scanner_line(plant_folder(get_settings())).asave("plant-scanner", overwrite=True)
+    if addresses.mqtt_port:
+        broker = MqttBroker(host=HOST, port=addresses.mqtt_port)
+        await broker.asave("plant-broker", overwrite=True)
+
+
+def scale_line(folder: Path) -> SerialLine:
+    """Return the connection to the scale of a plant whose serial ports are in a folder."""
+    return SerialLine(port=str(folder / SCALE))
+
+
+def scanner_line(folder: Path) -> SerialLine:
+    """Return the connection to the barcode reader: STX, the code, its XOR in two digits, ETX."""
+    port = str(folder / SCANNER)
+    return SerialLine(port=port, framing="start-stop", checksum="xor", checksum_as_hex=True)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import threading
@@ -23,6 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from smartops.plant.mosquitto import Mosquitto, find_executable
 from tests.conftest import free_port, needs, wait_for
 
 USER, PASSWORD = "operator", "br0ker-w0rd"
@@ -39,7 +39,7 @@ class Broker:
     port: int
     users: int
     tls: int
-    process: subprocess.Popen[bytes] | None = None
+    process: Mosquitto
 
     @property
     def ca_file(self) -> str:
@@ -50,18 +50,11 @@ class Broker:
         return str(self.folder / "client.pem"), str(self.folder / "client.key")
 
     def start(self) -> None:
-        found = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-        log = (self.folder / "log").open("ab")
-        command = [found, "-c", str(self.folder / "mosquitto.conf")]
-        self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        log.close()
+        self.process.start()
         wait_for(lambda: all(map(_answers, (self.port, self.users, self.tls))), "the broker")
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(10)
-            self.process = None
+        self.process.stop()
 
     @contextmanager
     def station(self) -> Iterator[None]:
@@ -98,8 +91,10 @@ def _answers(port: int) -> bool:
 @contextmanager
 def running(folder: Path) -> Iterator[Broker]:
     """Give a broker whose files are in a folder."""
-    needs(bool(shutil.which("mosquitto") or Path("/usr/sbin/mosquitto").exists()), "Mosquitto")
-    broker = Broker(folder, free_port(), free_port(), free_port())
+    executable = find_executable()
+    needs(executable is not None, "Mosquitto")
+    assert executable is not None
+    port, users, tls = free_port(), free_port(), free_port()
     _certificates(folder)
     passwords = folder / "passwords"
     passwords.touch(mode=0o600)
@@ -109,13 +104,14 @@ def running(folder: Path) -> Iterator[Broker]:
     rights = "topic deny secret/#\ntopic readwrite #\n"
     (folder / "acl").write_text(f"{rights}user {USER}\n{rights}")
     (folder / "acl").chmod(0o600)
-    (folder / "mosquitto.conf").write_text(
+    config = (
         f"per_listener_settings true\nuser root\n"
-        f"listener {broker.port} 127.0.0.1\nallow_anonymous true\nacl_file {folder}/acl\n"
-        f"listener {broker.users} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\n"
-        f"listener {broker.tls} 127.0.0.1\nallow_anonymous true\ncafile {folder}/ca.pem\n"
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nacl_file {folder}/acl\n"
+        f"listener {users} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\n"
+        f"listener {tls} 127.0.0.1\nallow_anonymous true\ncafile {folder}/ca.pem\n"
         f"certfile {folder}/server.pem\nkeyfile {folder}/server.key\nrequire_certificate true\n"
     )
+    broker = Broker(folder, port, users, tls, Mosquitto(executable, folder, config))
     broker.start()
     try:
         yield broker

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smartops.cli.output import say
+from smartops.settings import get_settings
+
+if TYPE_CHECKING:
+    from smartops.plant import Plant
 
 _PORT = typer.Option(min=0, max=65535, help="0 takes a free one.")
 
@@ -28,22 +32,50 @@ def plant(
     orders_port: Annotated[int, _PORT] = 5080,
     hmi_port: Annotated[int, _PORT] = 5081,
     opcua_port: Annotated[int, _PORT] = 5840,
+    mqtt_port: Annotated[int, _PORT] = 5883,
     log: Annotated[Path | None, typer.Option(help="Where to note what was done to it.")] = None,
 ) -> None:
     """Run the simulated bottling line until it is interrupted."""
-    from smartops.plant import Addresses, Plant  # noqa: PLC0415 - slow to import
+    from smartops.plant import Addresses, Plant, plant_folder  # noqa: PLC0415 - slow to import
 
-    ports = Addresses(modbus_port, orders_port, hmi_port, opcua_port)
+    ports = Addresses(modbus_port, orders_port, hmi_port, opcua_port, mqtt_port)
 
     async def run() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        async with Plant(seed=seed, faults=fault or [], ports=ports, log_file=log) as running:
-            where = running.addresses
-            say(f"Modbus TCP 127.0.0.1:{where.modbus_port}, unit 1   OPC UA {where.opcua_url}")
-            say(f"orders {where.orders_url}   HMI {where.hmi_url}   (Ctrl-C ends it)")
-            await stop.wait()
+        async with Plant(
+            seed=seed,
+            faults=fault or [],
+            ports=ports,
+            log_file=log,
+            folder=plant_folder(get_settings()),
+        ) as running:
+            _say_addresses(running)
+            await _until_the_end(running, stop)
 
     asyncio.run(run())
+
+
+async def _until_the_end(running: Plant, stop: asyncio.Event) -> None:
+    """Wait until it is stopped. Raises what it fails with before that."""
+    failing = asyncio.create_task(running.fails())
+    stopped = asyncio.create_task(stop.wait())
+    done, rest = await asyncio.wait({failing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in rest:
+        task.cancel()
+    for task in done:
+        await task
+
+
+def _say_addresses(running: Plant) -> None:
+    where, ports = running.addresses, running.field.ports
+    say(f"Modbus TCP 127.0.0.1:{where.modbus_port}, unit 1   OPC UA {where.opcua_url}")
+    if where.mqtt_port:
+        say(f"MQTT 127.0.0.1:{where.mqtt_port}")
+    if ports:
+        say("   ".join(f"{name} {path}" for name, path in ports.items()))
+    for text in running.field.missing:
+        say(text)
+    say(f"orders {where.orders_url}   HMI {where.hmi_url}   (Ctrl-C ends it)")

@@ -12,6 +12,7 @@ HIGH_TEMPERATURE = 80.0
 MAX_SPEED = 300
 _PUMP_ON_BELOW = 40.0
 _PUMP_OFF_ABOVE = 85.0
+_CRATE_KG, _BOTTLE_KG, _BOTTLES = 1.9, 0.52, 20
 _ALARM_LOW_LEVEL, _ALARM_HIGH_TEMPERATURE, _ALARM_STOPPED = 0, 1, 2
 
 
@@ -55,6 +56,8 @@ class Line:
         self.good = 4000 + self._random.randrange(500)
         self.scrap = 40 + self._random.randrange(20)
         self.batch = f"B{self._random.randrange(10_000):04d}"
+        self.passed = 0
+        """Bottles that have passed the reader, good or not; it is never set back."""
 
     def advance(self, seconds: float) -> None:
         """Let time pass; parts of a tick are kept for the next call."""
@@ -70,6 +73,17 @@ class Line:
     def set_pump(self, on: bool) -> None:
         """Switch the pump by hand, which ends its automatic mode."""
         self.pump, self.pump_auto = on, False
+
+    def crate_kg(self) -> float:
+        """Return what the crate that was packed last weighs; 0.0 while the line stands still.
+
+        A tank that runs empty fills bottles less well.
+        """
+        if self._speed < 1:
+            return 0.0
+        filled = 0.9 + 0.1 * min(1.0, self._level / LOW_LEVEL)
+        of_this_crate = random.Random(self.passed // _BOTTLES)  # noqa: S311 - a simulation
+        return _CRATE_KG + _BOTTLES * _BOTTLE_KG * filled + of_this_crate.uniform(-0.08, 0.08)
 
     def snapshot(self) -> Snapshot:
         """Return the state of this moment."""
@@ -118,6 +132,7 @@ class Line:
         self._made += self._speed / 60 * TICK_S
         while self._made >= 1:
             self._made -= 1
+            self.passed += 1
             if self._random.random() < 0.012:
                 self.scrap += 1
             else:

@@ -16,22 +16,30 @@ from fastapi import FastAPI
 
 from smartops.errors import BadInput
 from smartops.plant.faults import Faults, PlantLog
+from smartops.plant.field_devices import FieldDevices
 from smartops.plant.line import TICK_S, Line
 from smartops.plant.modbus_server import PlcServer
 from smartops.plant.opcua_server import OpcUaServer
 from smartops.plant.web import hmi_app, orders_app
+from smartops.settings import Settings
 
 HOST = "127.0.0.1"
 
 
+def plant_folder(settings: Settings) -> Path:
+    """Return the folder of the plant of a home folder: its serial ports, its broker's files."""
+    return settings.home / "plant"
+
+
 @dataclass(frozen=True)
 class Addresses:
-    """Where the plant listens. MQTT and serial have their place here when they come."""
+    """Where the plant listens; 0 for what it lacks. Serial ports have names, and no numbers."""
 
     modbus_port: int
     orders_port: int
     hmi_port: int
     opcua_port: int = 0
+    mqtt_port: int = 0
 
     @property
     def opcua_url(self) -> str:
@@ -68,8 +76,13 @@ class Plant:
         ports: Addresses | None = None,
         log_file: Path | None = None,
         opcua: bool = True,
+        folder: Path | None = None,
     ) -> None:
-        """Make a plant; without ``opcua`` it starts at once, and has no OPC UA server."""
+        """Make a plant; without ``opcua`` it starts at once, and has no OPC UA server.
+
+        ``folder`` is where its serial ports are found, and where its MQTT broker has its files;
+        without one, or where another plant uses it, the plant has neither.
+        """
         self.line = Line(seed)
         self.faults = Faults(faults)
         self.log = PlantLog(log_file)
@@ -77,6 +90,7 @@ class Plant:
         self._plc = PlcServer(self.line, self.faults, self.log, wanted.modbus_port)
         self._opcua = OpcUaServer(self.line, self.faults, self.log, wanted.opcua_port)
         self._with_opcua = opcua
+        self.field = FieldDevices(self.line, self.faults, self.log, folder)
         self._wanted = wanted
         self._web: list[tuple[_QuietServer, asyncio.Task[None]]] = []
         self._clock: asyncio.Task[None] | None = None
@@ -85,6 +99,7 @@ class Plant:
     async def __aenter__(self) -> Self:
         """Start everything. Raises BadInput when a port is taken."""
         with contextlib.ExitStack() as sockets:
+            mqtt = sockets.enter_context(_bind(self._mqtt_port))
             orders = sockets.enter_context(_bind(self._wanted.orders_port))
             hmi = sockets.enter_context(_bind(self._wanted.hmi_port))
             try:
@@ -95,17 +110,39 @@ class Plant:
                 with _bind(self._wanted.opcua_port) as free:
                     self._opcua.port = free.getsockname()[1]
                 self._opcua.start()
+            mqtt_port = mqtt.getsockname()[1]
+            mqtt.close()
+            self.field.start(mqtt_port)
             sockets.pop_all()
         orders_port, hmi_port = orders.getsockname()[1], hmi.getsockname()[1]
-        self.addresses = Addresses(self._plc.port, orders_port, hmi_port, self._opcua.port)
+        self.addresses = Addresses(
+            self._plc.port,
+            orders_port,
+            hmi_port,
+            self._opcua.port,
+            mqtt_port if self.field.has_broker else 0,
+        )
         self._clock = asyncio.create_task(self._run_clock())
         await self._serve(orders_app(self.faults, self.log), orders)
         await self._serve(hmi_app(self.line, self.faults, self.log), hmi)
         return self
 
+    @property
+    def _mqtt_port(self) -> int:
+        """The port that is wanted for the broker: any, where there can be none."""
+        return self._wanted.mqtt_port if self.field.wants_broker else 0
+
     async def opcua_is_ready(self) -> None:
         """Wait for the OPC UA server, which takes some seconds more than the rest."""
         await self._opcua.ready.wait()
+
+    async def fails(self) -> None:
+        """Wait, mostly for ever, until it cannot go on. Raises BadInput with the reason.
+
+        Another program may take the broker's port between its choice and the broker's start.
+        """
+        await self.field.port_is_taken()
+        raise _port_taken(self.addresses.mqtt_port)
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Stop everything and free the ports."""
@@ -115,6 +152,7 @@ class Plant:
         for server, _ in self._web:
             server.should_exit = True
         await asyncio.gather(*(task for _, task in self._web), return_exceptions=True)
+        await self.field.stop()
         await self._opcua.stop()
         await self._plc.stop()
 

@@ -29,16 +29,16 @@ python=$(find_python) || missing+=(python3 python3-venv)
 if [ -n "${python:-}" ] && [ ! -x .venv/bin/python ] && ! command -v uv >/dev/null &&
    ! "$python" -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
 has_chromium || missing+=(chromium fonts-dejavu-core)
+has_mosquitto || missing+=(mosquitto)
 if [ "${1:-}" = --test ] && ! has_mariadb; then missing+=(mariadb-server-core mariadb-client-core); fi
 if [ "${1:-}" = --test ] && ! has_mariadb_client; then missing+=(mariadb-client); fi
-if [ "${1:-}" = --test ] && ! has_mosquitto; then missing+=(mosquitto); fi
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing by apt: ${missing[*]} (a minute or so)"
     export DEBIAN_FRONTEND=noninteractive
     if [[ " ${missing[*]} " == *" mosquitto "* ]] && [ -d /run/systemd/system ]; then
-      say "the tests start a broker of their own: Debian's mosquitto service is masked"
+      say "the simulated plant starts a broker of its own: Debian's mosquitto service is masked"
       systemctl mask --quiet mosquitto
     fi
     log=$(mktemp)

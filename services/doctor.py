@@ -16,6 +16,7 @@ from smartops.audit.keys import signing_key
 from smartops.audit.store import Store
 from smartops.drivers.browser import find_executable
 from smartops.errors import SmartOpsError
+from smartops.plant import mosquitto
 from smartops.settings import get_settings
 
 _LEAST_FREE_BYTES = 500_000_000
@@ -42,6 +43,7 @@ def examine() -> list[Finding]:
         _walls,
         _seals,
         _browser,
+        _broker,
         _prefect,
     )
     return [look() for look in looks]
@@ -127,6 +129,11 @@ def _browser() -> Finding:
         return Finding("browser", False, cure=error.one_line)
     cure = "Debian: apt-get install chromium; elsewhere: playwright install chromium."
     return Finding("browser", found is not None, str(found or ""), cure)
+
+
+def _broker() -> Finding:
+    none = f"{mosquitto.MISSING} (its jobs by MQTT need it)"
+    return Finding("plant's broker", True, mosquitto.find_executable() or none)
 
 
 def _prefect() -> Finding:

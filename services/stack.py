@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from smartops.audit import schema
 from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs.event_sources import load_sources
-from smartops.plant.server import HOST, Addresses
+from smartops.plant import field_devices, mosquitto
+from smartops.plant.server import HOST, Addresses, plant_folder
 from smartops.settings import PROJECT_ROOT, Settings, get_settings
 
 PREFECT_PORT = 4200
 _TRIES = 3
-PLANT_PORTS = Addresses(5020, 5080, 5081, 5840)
+PLANT_PORTS = Addresses(5020, 5080, 5081, 5840, 5883)
 Say = Callable[[str], None]
 _STOP_ORDER = ("bridge", "worker", "plant", "reconciler", "recorder", "prefect")
 
@@ -94,6 +95,11 @@ class Stack:
         """Where a person looks."""
         return self.api_url.removesuffix("/api")
 
+    @property
+    def plant_folder(self) -> Path:
+        """Where the plant's serial ports are."""
+        return plant_folder(self.settings)
+
     def save(self) -> None:
         """Write down what runs, for `status` and `down`."""
         state = {
@@ -126,6 +132,7 @@ class Stack:
         ordered = sorted(self.services, key=lambda service: order[service.name])
         stopped = processes.stop_all(ordered)
         processes.stop_strays(str(self.settings.home))
+        field_devices.tidy(self.plant_folder)
         (run_dir(self.settings) / "stack.json").unlink(missing_ok=True)
         return stopped
 
@@ -187,7 +194,7 @@ def _up(say: Say, settings: Settings, *, plant: bool, api_url: str | None) -> St
         choose = _free_port if more_tries == _TRIES - 1 else _any_port
         stack = Stack(settings, api_url or f"http://{HOST}:{choose(PREFECT_PORT)}/api")
         if plant:
-            stack.plant = Addresses(*(choose(port) for port in vars(PLANT_PORTS).values()))
+            stack.plant = _plant_ports(choose)
         try:
             _start_services(stack, say, own_server=api_url is None)
         except ServiceFailed:
@@ -203,6 +210,12 @@ def _up(say: Say, settings: Settings, *, plant: bool, api_url: str | None) -> St
     raise AssertionError("the last try either returns or raises")
 
 
+def _plant_ports(choose: Callable[[int], int]) -> Addresses:
+    """Return the ports that are chosen for the plant, without one for a broker that is missing."""
+    ports = Addresses(*(choose(port) for port in vars(PLANT_PORTS).values()))
+    return ports if mosquitto.find_executable() else replace(ports, mqtt_port=0)
+
+
 def _start_services(stack: Stack, say: Say, *, own_server: bool) -> None:
     if own_server:
         say(f"Prefect server: starting at {stack.ui_url}")
@@ -211,8 +224,11 @@ def _start_services(stack: Stack, say: Say, *, own_server: bool) -> None:
     if (ports := stack.plant) is not None:
         say(f"plant: Modbus on {ports.modbus_port}, OPC UA on {ports.opcua_port}")
         say(f"plant: orders {ports.orders_url}, HMI {ports.hmi_url}")
+        broker = f"MQTT on {ports.mqtt_port}" if ports.mqtt_port else mosquitto.MISSING
+        say(f"plant: {broker}; scale and scanner in {stack.plant_folder}")
         flags = ["--modbus-port", str(ports.modbus_port), "--orders-port", str(ports.orders_port)]
         flags += ["--hmi-port", str(ports.hmi_port), "--opcua-port", str(ports.opcua_port)]
+        flags += ["--mqtt-port", str(ports.mqtt_port)]
         flags += ["--log", str(log_dir(stack.settings) / "plant-log.jsonl")]
         _start(stack, "plant", ["smartops", "plant", *flags], address=ports.hmi_url)
     _start(stack, "recorder", ["services.recorder"])
@@ -272,7 +288,8 @@ def _ready(stack: Stack) -> bool:
     if "prefect" in by_name and not by_name["prefect"].listens_on(stack.port):
         return False
     if stack.plant is not None:
-        later = {stack.plant.opcua_port}  # its address space takes some seconds more
+        # The broker is another program, and OPC UA's address space takes some seconds more.
+        later = {stack.plant.opcua_port, stack.plant.mqtt_port}
         at_once = set(vars(stack.plant).values()) - later
         if not all(by_name["plant"].listens_on(port) for port in at_once):
             return False

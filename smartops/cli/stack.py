@@ -133,6 +133,10 @@ def _print_addresses(running: Stack) -> None:
         out.print(Text(f"plant HMI    {running.plant.hmi_url}"))
         out.print(Text(f"plant orders {running.plant.orders_url}"))
         out.print(Text(f"plant Modbus 127.0.0.1:{running.plant.modbus_port}"))
+        out.print(Text(f"plant OPC UA {running.plant.opcua_url}"))
+        if running.plant.mqtt_port:
+            out.print(Text(f"plant MQTT   127.0.0.1:{running.plant.mqtt_port}"))
+        out.print(Text(f"plant serial {running.plant_folder}: scale, scanner"))
     out.print(Text("run a job    .venv/bin/smartops job run line-check --wait"))
 
 

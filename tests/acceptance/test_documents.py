@@ -14,8 +14,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from services.stack import Stack
+from smartops.plant.mosquitto import find_executable
 from tests.acceptance.conftest import Cli, Run, fenced
-from tests.conftest import PREFECT_LEAVES_SOCKETS, ROOT, wait_for
+from tests.conftest import PREFECT_LEAVES_SOCKETS, ROOT, needs, wait_for
 
 pytestmark = pytest.mark.stack
 
@@ -51,6 +52,16 @@ def test_the_readmes_job(cli: Cli, tmp_path: Path) -> None:
 async def test_the_job_for_opc_ua(run: Run) -> None:
     """As the page shows it: read, written and read back, called."""
     detail = await run(fenced("docs/how-to/opcua.md", "yaml", "cell-report"))
+    assert detail.run.state == "completed", detail.run.message
+    assert [step.state for step in detail.steps] == ["completed"] * 3
+
+
+@PREFECT_LEAVES_SOCKETS
+@pytest.mark.parametrize(("page", "name"), [("mqtt", "slow-line"), ("serial", "weigh")])
+async def test_the_jobs_for_mqtt_and_serial_lines(run: Run, page: str, name: str) -> None:
+    """As the pages show them, against the plant's broker, scale and barcode reader."""
+    needs(page != "mqtt" or find_executable() is not None, "Mosquitto")
+    detail = await run(fenced(f"docs/how-to/{page}.md", "yaml", f"name: {name}"))
     assert detail.run.state == "completed", detail.run.message
     assert [step.state for step in detail.steps] == ["completed"] * 3
 

@@ -224,8 +224,8 @@ def _start_services(stack: Stack, say: Say, *, own_server: bool) -> None:
     if (ports := stack.plant) is not None:
         say(f"plant: Modbus on {ports.modbus_port}, OPC UA on {ports.opcua_port}")
         say(f"plant: orders {ports.orders_url}, HMI {ports.hmi_url}")
-        broker = f"MQTT on {ports.mqtt_port}" if ports.mqtt_port else mosquitto.MISSING
-        say(f"plant: {broker}; scale and scanner in {stack.plant_folder}")
+        say(f"plant: MQTT on {ports.mqtt_port}" if ports.mqtt_port else mosquitto.MISSING)
+        say(f"plant: scale and scanner in {stack.plant_folder}")
         flags = ["--modbus-port", str(ports.modbus_port), "--orders-port", str(ports.orders_port)]
         flags += ["--hmi-port", str(ports.hmi_port), "--opcua-port", str(ports.opcua_port)]
         flags += ["--mqtt-port", str(ports.mqtt_port)]

@@ -18,8 +18,8 @@ from blocks import (
 )
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tag_files import load_map, load_tags
+from smartops.plant.addresses import HOST, Addresses, plant_folder
 from smartops.plant.serial_devices import SCALE, SCANNER
-from smartops.plant.server import HOST, Addresses, plant_folder
 from smartops.plant.web import PASSWORD, TOKEN, USERNAME
 from smartops.settings import get_settings
 

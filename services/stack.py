@@ -21,7 +21,7 @@ from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs.event_sources import load_sources
 from smartops.plant import field_devices, mosquitto
-from smartops.plant.server import HOST, Addresses, plant_folder
+from smartops.plant.addresses import HOST, Addresses, plant_folder
 from smartops.settings import PROJECT_ROOT, Settings, get_settings
 
 PREFECT_PORT = 4200

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -15,46 +14,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from smartops.errors import BadInput
+from smartops.plant.addresses import HOST, Addresses
 from smartops.plant.faults import Faults, PlantLog
 from smartops.plant.field_devices import FieldDevices
 from smartops.plant.line import TICK_S, Line
 from smartops.plant.modbus_server import PlcServer
 from smartops.plant.opcua_server import OpcUaServer
 from smartops.plant.web import hmi_app, orders_app
-from smartops.settings import Settings
-
-HOST = "127.0.0.1"
-
-
-def plant_folder(settings: Settings) -> Path:
-    """Return the folder of the plant of a home folder: its serial ports, its broker's files."""
-    return settings.home / "plant"
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where the plant listens; 0 for what it lacks. Serial ports have names, and no numbers."""
-
-    modbus_port: int
-    orders_port: int
-    hmi_port: int
-    opcua_port: int = 0
-    mqtt_port: int = 0
-
-    @property
-    def opcua_url(self) -> str:
-        """Address of the OPC UA server."""
-        return f"opc.tcp://{HOST}:{self.opcua_port}"
-
-    @property
-    def orders_url(self) -> str:
-        """Base URL of the orders service."""
-        return f"http://{HOST}:{self.orders_port}"
-
-    @property
-    def hmi_url(self) -> str:
-        """Base URL of the HMI."""
-        return f"http://{HOST}:{self.hmi_port}"
 
 
 class _QuietServer(uvicorn.Server):

@@ -8,7 +8,18 @@ import tempfile
 
 from benchmarks.measuring import print_result, save
 
-NAMES = ("engine", "locks", "journal", "ingest", "verify", "search", "modbus", "latency")
+NAMES = (
+    "engine",
+    "locks",
+    "journal",
+    "ingest",
+    "verify",
+    "search",
+    "modbus",
+    "contended",
+    "leaks",
+    "latency",
+)
 
 
 def main() -> int:

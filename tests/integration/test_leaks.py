@@ -1,0 +1,88 @@
+"""Connections end in every way there is, and leave no handle, thread or task behind."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from benchmarks import leaks, stations
+from benchmarks.stations import Stations
+from smartops import errors
+from smartops.drivers import mqtt
+from tests.conftest import needs
+
+pytestmark = pytest.mark.usefixtures("home")
+NOWHERE = Stations(1, "opc.tcp://127.0.0.1:1", 1, "", "", "", 1, 1, 1)
+RUNS, FIRST = 8, 2
+NAMES = [case.name for case in leaks.cases(NOWHERE) if case.name != "socket timeout"]
+"""But for one whose library takes its time to close; `make bench BENCH=leaks` has it too."""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stations]:
+    needs(bool(shutil.which("mosquitto") or Path("/usr/sbin/mosquitto").exists()), "Mosquitto")
+    with stations.running(str(tmp_path_factory.mktemp("stations"))) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_nothing_is_left_behind(found: Stations, name: str) -> None:
+    """However it ends: well, refused, too late, hung up on, cancelled in the middle."""
+    chosen = [case for case in leaks.cases(found) if case.name == name]
+    grown = await leaks.measure(chosen, RUNS, FIRST)
+    assert grown[name].leaks == 0, grown
+
+
+async def test_what_is_left_behind_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket, a thread and a task that each use leaves."""
+    monkeypatch.setattr(leaks, "_SETTLE_S", 0.1)
+    left: list[socket.socket] = []
+    tasks: list[asyncio.Task[None]] = []
+    end = threading.Event()
+
+    async def use() -> None:
+        left.append(socket.socket())
+        tasks.append(asyncio.create_task(asyncio.sleep(1000)))
+        threading.Thread(target=end.wait).start()
+
+    grown = (await leaks.measure([leaks.Case("careless", use)], RUNS, FIRST))["careless"]
+    end.set()
+    for handle, task in zip(left, tasks, strict=True):
+        handle.close()
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert (grown.handles, grown.threads, grown.tasks) == (RUNS, RUNS, RUNS)
+    assert grown.leaks == 3 * RUNS
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_connecting_to_a_broker_is_given_up_at_once(found: Stations, tls: bool) -> None:
+    """However many wait for it: they need no thread of the pool, and leave none behind."""
+    port = found.silent if tls else found.full
+    connection = mqtt.Connection("bus", "127.0.0.1", port, tls=tls)
+
+    async def connect() -> None:
+        async with mqtt.open_broker(connection):
+            pass
+
+    waiting = [asyncio.create_task(connect()) for _ in range(50)]
+    done, _ = await asyncio.wait(waiting, timeout=0.3)
+    assert not done
+    began = time.monotonic()
+    for task in waiting:
+        task.cancel()
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(end) for end in ends} == {asyncio.CancelledError}
+    assert time.monotonic() - began < connection.timeout.total_seconds() / 2
+    with pytest.raises(errors.DeviceUnreachable, match="timed out"):
+        async with mqtt.open_broker(replace(connection, timeout=timedelta(seconds=0.1))):
+            pass

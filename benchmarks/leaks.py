@@ -151,7 +151,7 @@ def _anywhere(use: Use, within_s: float) -> Use:
     """Break a use off at any moment of the time that it takes, or not at all."""
 
     async def broken_off() -> None:
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, errors.DeviceTimeout):
             await _broken_off(use(), _chance.uniform(0.0, within_s))
 
     return broken_off

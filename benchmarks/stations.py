@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 import socket
@@ -66,6 +67,7 @@ def running(home: str) -> Iterator[Stations]:
 
 async def main() -> None:
     """Serve until standard input is closed."""
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # who has gone is no news here
     async with contextlib.AsyncExitStack() as stack:
         plant = await stack.enter_async_context(Plant(seed=1))
         await plant.opcua_is_ready()

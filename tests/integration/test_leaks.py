@@ -11,18 +11,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import leaks, stations
 from benchmarks.stations import Stations
 from smartops import errors
-from smartops.drivers import mqtt
+from smartops.drivers import mqtt, opcua_session, serial_line
 from tests.conftest import needs
 
 pytestmark = pytest.mark.usefixtures("home")
 NOWHERE = Stations(1, "opc.tcp://127.0.0.1:1", 1, "", "", "", 1, 1, 1)
-RUNS, FIRST = 8, 2
+RUNS, FIRST = 6, 2
 NAMES = [case.name for case in leaks.cases(NOWHERE) if case.name != "socket timeout"]
 """But for one whose library takes its time to close; `make bench BENCH=leaks` has it too."""
 
@@ -86,3 +87,51 @@ async def test_connecting_to_a_broker_is_given_up_at_once(found: Stations, tls: 
     with pytest.raises(errors.DeviceUnreachable, match="timed out"):
         async with mqtt.open_broker(replace(connection, timeout=timedelta(seconds=0.1))):
             pass
+
+
+async def test_a_line_that_is_given_up_while_it_opens_is_closed(
+    found: Stations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anybody else may open it: its lock is held until then."""
+    opened = serial_line._opened
+    began, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(connection: serial_line.Connection) -> Any:
+        began.set()
+        may_go_on.wait(30)
+        return opened(connection)
+
+    async def use() -> None:
+        async with serial_line.open_line(serial_line.Connection("scale", found.scale)) as line:
+            assert b"kg" in await line.ask(b"S")
+
+    monkeypatch.setattr(serial_line, "_opened", slowly)
+    given_up = asyncio.create_task(use())
+    await asyncio.to_thread(began.wait, 30)
+    given_up.cancel()
+    next_one = asyncio.create_task(use())
+    await asyncio.wait({given_up}, timeout=0.1)
+    assert not given_up.done()
+    may_go_on.set()
+    await asyncio.wait({given_up})
+    assert given_up.cancelled()
+    await next_one
+
+
+async def test_a_time_limit_stays_one_whatever_the_library_raises() -> None:
+    """OPC UA's has a kind of cancellation of its own, for an answer that comes at that moment."""
+
+    class WithResultError(asyncio.CancelledError):
+        pass
+
+    async def ask() -> None:
+        with opcua_session.edge(connection, "reading"):
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                raise WithResultError from None
+
+    connection = opcua_session.Connection("cell", "opc.tcp://127.0.0.1:1", ())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await ask()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import socket
 import threading
@@ -26,6 +27,15 @@ NOWHERE = Stations(1, "opc.tcp://127.0.0.1:1", 1, "", "", "", 1, 1, 1)
 RUNS, FIRST = 6, 2
 NAMES = [case.name for case in leaks.cases(NOWHERE) if case.name != "socket timeout"]
 """But for one whose library takes its time to close; `make bench BENCH=leaks` has it too."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> Iterator[None]:
+    """What there is already, all of Prefect, need not be looked through each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from pymodbus.pdu import ExceptionResponse, ModbusPDU
 from smartops import errors, locks
 from smartops.drivers import wire_notes
 from smartops.drivers.block_reading import BlockReader
+from smartops.drivers.cancelling import heeded
 from smartops.drivers.coalesce import Block, Hole, gaps, plan_reads
 from smartops.drivers.modbus_answers import ANSWERS
 from smartops.drivers.pacing import Pacing
@@ -124,7 +125,8 @@ async def open_device(connection: Connection) -> AsyncIterator[ModbusDriver]:
 
 async def _connected(client: AsyncModbusTcpClient | AsyncModbusSerialClient, name: str) -> bool:
     try:
-        return bool(await client.connect())
+        with heeded():
+            return bool(await client.connect())
     except (ValueError, OSError) as error:  # a baud rate or a port that the system does not know
         raise errors.DeviceUnreachable(f"{name}: {error}") from error
 
@@ -255,11 +257,12 @@ class ModbusDriver(TaggedDevice[Tag]):
             "input": self._client.read_input_registers,
         }[block.area]
         what = f"reading {block.area} {block.address}..{block.address + block.count - 1}"
-        answer: Any = await self._ask(
-            lambda: read(block.address, count=block.count, device_id=unit),
-            _READ_FUNCTIONS[block.area],
-            what,
-        )
+        with heeded():
+            answer: Any = await self._ask(
+                lambda: read(block.address, count=block.count, device_id=unit),
+                _READ_FUNCTIONS[block.area],
+                what,
+            )
         data: bytes = answer.data
         if len(data) != reader.size:
             self._pacing.unanswered()  # the right one may be on its way

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import shutil
 import socket
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymodbus.client import AsyncModbusTcpClient
 
 from benchmarks import leaks, stations
 from benchmarks.stations import Stations
 from smartops import errors
-from smartops.drivers import mqtt, opcua_session, serial_line
+from smartops.drivers import modbus, mqtt, opcua_session, serial_line
+from smartops.drivers.tags import Tag
 from tests.conftest import needs
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -145,3 +148,29 @@ async def test_a_time_limit_stays_one_whatever_the_library_raises() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await ask()
+
+
+@pytest.mark.parametrize("call", ["connect", "execute"])
+async def test_a_cancellation_is_not_lost(
+    found: Stations, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The library may give the answer that comes in the moment of the cancellation all the same."""
+    original = getattr(AsyncModbusTcpClient, call)
+
+    async def answered_all_the_same(*arguments: Any) -> Any:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(30)
+        return await original(*arguments)
+
+    tags = (Tag(name="level", area="input", address=0),)
+    limit = timedelta(seconds=10)
+    connection = modbus.Connection("plc", "127.0.0.1", found.modbus, 1, limit, tags)
+    monkeypatch.setattr(AsyncModbusTcpClient, call, answered_all_the_same)
+
+    async def read() -> None:
+        async with modbus.open_device(connection) as device:
+            await device.read(["level"])
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await read()

@@ -24,7 +24,7 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.uaerrors import UaError
 
 from smartops import errors, locks
-from smartops.drivers.opcua_session import Connection, edge, new_client, refusal
+from smartops.drivers.opcua_session import Connection, edge, new_client, plain_cancel, refusal
 from smartops.drivers.opcua_tags import OpcTag, with_index, with_uri
 from smartops.drivers.opcua_values import plain, reading_of, short, typed
 from smartops.drivers.quarantine import Quarantine
@@ -71,7 +71,8 @@ async def _close(client: Client, connection: Connection) -> None:
     try:
         with contextlib.suppress(Exception):  # it may be gone: then it is closed
             async with asyncio.timeout(connection.timeout.total_seconds()):
-                await client.disconnect()
+                with plain_cancel():
+                    await client.disconnect()
     finally:  # whatever became of saying goodbye, and also when that was cancelled
         protocol = client.uaclient.protocol
         if protocol is not None and protocol.transport is not None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from uuid6 import uuid7
 
 from scripts.fault_table import Matrix
 from smartops import errors
+from smartops.audit import recording
+from smartops.audit.recording import RunInfo, StepRecord
+from smartops.vocabulary import Effect
 
 Cell = tuple[str, str]
 """A fault and a column."""
@@ -55,3 +61,15 @@ async def ended(work: Awaitable[str], limit_s: float) -> str:
     took_s = loop.time() - began
     assert took_s < limit_s, f"{end} only after {took_s:.1f} s"
     return end
+
+
+@contextmanager
+def in_a_step(effect: Effect) -> Iterator[StepRecord]:
+    """Be a step with an effect, and give its record."""
+    info = RunInfo(id=uuid7(), job="j", flow="j")
+    record = StepRecord(info, step="s", kind="k", effect=effect, attempt=1, inputs={})
+    token = recording.current_step.set(record)
+    try:
+        yield record
+    finally:
+        recording.current_step.reset(token)

@@ -18,13 +18,16 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from blocks import MqttBroker
 from scripts.fault_table import MQTT
 from smartops import errors
 from smartops.drivers import mqtt
 from smartops.drivers.mqtt import Connection
 from smartops.settings import get_settings
+from smartops.vocabulary import Effect
+from tasks import catalogue
 from tests import faulty_wire, mosquitto
-from tests.fault_cells import Ends, all_of, cells, check, ended
+from tests.fault_cells import Ends, all_of, cells, check, ended, in_a_step
 from tests.faulty_wire import Wire, wire_to
 from tests.mosquitto import Broker
 
@@ -46,6 +49,8 @@ def station(port: int) -> Iterator[None]:
 
     def answer(_client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         fault, asked = message.topic.split("/")[1], message.properties
+        if MQTT.end(fault, "ask") == "UnknownOutcome":
+            return  # the acknowledgement is alone on its way: what is cut in two is nothing else
         mine = (asked.CorrelationData, message.payload.upper())  # type: ignore[union-attr]
         other = (b"another", b"WRONG")
         said: dict[str, list[tuple[Any, bytes | bytearray]]] = {
@@ -219,7 +224,7 @@ async def test_each_fault_comes_to_what_the_table_says(
 
 async def test_a_broker_that_takes_nothing_more(broker: Broker) -> None:
     """What does not go out is given up in the end: the library would wait for a minute."""
-    limit = timedelta(seconds=LIMIT_S)
+    limit = timedelta(seconds=1)
     loop = asyncio.get_running_loop()
     async with wire_to(broker.port, LATE_S) as wire:
         connection = Connection("bus", "127.0.0.1", wire.port, timeout=limit)
@@ -228,7 +233,7 @@ async def test_a_broker_that_takes_nothing_more(broker: Broker) -> None:
             wire.fault = "stuck"
             with pytest.raises(errors.UnknownOutcome):
                 await client.publish("stuck", bytes(16_000_000))
-        assert loop.time() - began < 2 * LIMIT_S + SLACK_S
+        assert loop.time() - began < 2 + SLACK_S
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -253,3 +258,13 @@ async def test_a_broker_that_starts_again(broker: Broker, qos: Any) -> None:
         async with counted(broker) as came, mqtt.open_broker(patient) as other:
             await other.publish("publish/0/other", b"")
     assert came == {"publish/0/other": 1}
+
+
+async def test_a_question_that_was_not_sent_is_not_in_doubt(broker: Broker) -> None:
+    """As long as nobody says that the answer may come, nothing is asked."""
+    async with wire_to(broker.port, LATE_S) as wire:
+        block = MqttBroker(host="127.0.0.1", port=wire.port, timeout=timedelta(seconds=2))
+        wire.fault = "second-answer-lost"  # the first one lets the client in
+        with in_a_step(Effect.UNSAFE) as record, pytest.raises(errors.DeviceTimeout):
+            await catalogue.load()["mqtt.ask"].function(block, "ask/me")
+    assert record.touched is False

@@ -32,8 +32,9 @@ from tests.integration.test_modbus_driver import Log
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NS = "urn:test:faults"
-LIMIT_S = 2.0
-LATE_S = 2.5
+LIMIT_S = 1.5
+LATE_S = 2.0
+PATIENT_S = 60.0
 SLACK_S = 5.0
 """How much longer a call may take on a loaded machine."""
 OPTIONS = WriteOptions(verify_within=timedelta(seconds=0.2))
@@ -146,12 +147,20 @@ class Trial:
 
     device: Device
     fault: str
+    column: str
     wire: Wire
     connection: Connection
     server: opcua.OpcUaDriver
+    limit_s: float = PATIENT_S
 
     def begin(self) -> None:
+        """Begin to fail, and to be in a hurry where time has to run out."""
         self.wire.fault = self.fault if self.fault in faulty_wire.FAULTS else ""
+        end = OPCUA.end(self.fault, self.column)
+        if end in {"DeviceTimeout", "UnknownOutcome"} or self.fault == "taking long":
+            protocol = self.server._client.uaclient.protocol
+            assert protocol is not None
+            self.limit_s = protocol.timeout = LIMIT_S
 
     async def value(self, name: str) -> str:
         [reading] = await self.server.read([name])
@@ -162,10 +171,10 @@ class Trial:
     async def read(self, name: str) -> str:
         """Whatever it comes to, the next read gives no other's value."""
         self.begin()
-        end = await ended(self.value(name), LIMIT_S + SLACK_S)
+        end = await ended(self.value(name), self.limit_s + SLACK_S)
         if self.fault != "flapping":
             self.wire.fault = ""
-        after = await ended(self.value("first"), LIMIT_S + SLACK_S)
+        after = await ended(self.value("first"), self.limit_s + SLACK_S)
         assert after in {"value", "DeviceTimeout", "DeviceUnreachable"}
         return end
 
@@ -184,7 +193,8 @@ class Trial:
             _, result = await self.server.write(name, 2, log, OPTIONS)
             return result.state
 
-        end = await ended(state(), 2 * LIMIT_S + SLACK_S)
+        hurried = OPCUA.end(self.fault, "write") == "UnknownOutcome"
+        end = await ended(state(), 2 * (LIMIT_S if hurried else PATIENT_S) + SLACK_S)
         [concluded] = log.concluded
         states = {"UnknownOutcome": "unknown", "DeviceRefused": "refused"}
         assert concluded.state == states.get(end, end)
@@ -205,7 +215,7 @@ class Trial:
             assert results == [5]
             return "value"
 
-        return await ended(found(), LIMIT_S + SLACK_S)
+        return await ended(found(), self.limit_s + SLACK_S)
 
     async def held(self) -> Any:
         """Return what the server holds of this cell's variable."""
@@ -228,13 +238,13 @@ async def ends(device: Device, tmp_path_factory: pytest.TempPathFactory) -> Asyn
                 for tag, node in (("first", "first"), ("second", name))
             )
             connection = Connection(
-                name, f"opc.tcp://127.0.0.1:{wire.port}", tags, timeout=timedelta(seconds=LIMIT_S)
+                name, f"opc.tcp://127.0.0.1:{wire.port}", tags, timeout=timedelta(seconds=PATIENT_S)
             )
             async with AsyncExitStack() as session:
                 async with gate:
                     opened = opcua.open_server(connection)
                     server = await session.enter_async_context(opened)
-                trial = Trial(device, fault, wire, connection, server)
+                trial = Trial(device, fault, column, wire, connection, server)
                 end: str = await getattr(trial, column)("second")
             await come_back(trial)
         return end
@@ -250,8 +260,7 @@ async def come_back(trial: Trial) -> None:
     """Whatever it was, a new connection finds all as it should be."""
     if trial.fault != "flapping":
         trial.wire.fault = ""
-    patient = replace(trial.connection, timeout=timedelta(seconds=30))
-    async with opcua.open_server(patient) as trial.server:
+    async with opcua.open_server(trial.connection) as trial.server:
         [first] = await trial.server.read(["first"])
     assert first.value == 11
 

@@ -12,13 +12,10 @@ from functools import partial
 
 import pytest
 import pytest_asyncio
-from uuid6 import uuid7
 
 from blocks import SerialLine
 from scripts.fault_table import CONVERTER, SERIAL_CHECKED, SERIAL_UNCHECKED, Matrix
 from smartops import errors
-from smartops.audit import recording
-from smartops.audit.recording import RunInfo, StepRecord
 from smartops.drivers import serial_line, wire_notes
 from smartops.drivers.framing import Framing
 from smartops.drivers.serial_line import Connection
@@ -27,7 +24,7 @@ from smartops.vocabulary import Effect
 from tasks.serial_line import pattern
 from tasks.step import DEFINITIONS
 from tests import serial_device
-from tests.fault_cells import Ends, all_of, cells, check, ended
+from tests.fault_cells import Ends, all_of, cells, check, ended, in_a_step
 from tests.faulty_wire import wire_to
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,7 +46,7 @@ UNCHECKED = {
     name: replace(framing, checksum="none", checksum_as_hex=False, length=5 * (name == "length"))
     for name, framing in CHECKED.items()
 }
-MATRICES = {"checked": SERIAL_CHECKED, "unchecked": SERIAL_UNCHECKED}
+MATRICES = {"checked": SERIAL_CHECKED, "unchecked": SERIAL_UNCHECKED, "converter": CONVERTER}
 CELLS = [(kind, *cell) for kind, matrix in MATRICES.items() for cell in cells(matrix)]
 
 
@@ -61,17 +58,13 @@ async def answer(line: serial_line.SerialDriver) -> str:
 
 async def unsafe(block: SerialLine) -> str:
     """Ask as a step that has an effect, once."""
-    info = RunInfo(id=uuid7(), job="j", flow="j")
-    record = StepRecord(info, step="s", kind="k", effect=Effect.UNSAFE, attempt=1, inputs={})
-    token = recording.current_step.set(record)
-    try:
-        output = await DEFINITIONS["serial.ask"].function(block, "W?", expect=EXPECT)
-        assert output["text"] == "W1234", "another's answer"
-    except errors.DeviceUnreachable:
-        assert record.touched is False
-        raise
-    finally:
-        recording.current_step.reset(token)
+    with in_a_step(Effect.UNSAFE) as record:
+        try:
+            output = await DEFINITIONS["serial.ask"].function(block, "W?", expect=EXPECT)
+        except errors.DeviceUnreachable:
+            assert record.touched is False
+            raise
+    assert output["text"] == "W1234", "another's answer"
     return "value"
 
 
@@ -136,33 +129,9 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[None]:
         patch.setenv("SMARTOPS_HOME", str(tmp_path_factory.mktemp("home")))
         get_settings.cache_clear()
         # Each open line waits in a thread of its own.
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(32))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64))
         yield
     get_settings.cache_clear()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ends(home: None) -> dict[str, Ends]:
-    """How each cell ends; they are run side by side, as most of them wait."""
-    gate = asyncio.Semaphore(24)
-
-    async def run(kind: str, fault: str, column: str) -> str:
-        framings = CHECKED if kind == "checked" else UNCHECKED
-        async with gate:
-            return await on_a_line(MATRICES[kind], framings, fault, column)
-
-    found = await asyncio.gather(
-        *(all_of(partial(run, kind), cells(matrix)) for kind, matrix in MATRICES.items())
-    )
-    return dict(zip(MATRICES, found, strict=True))
-
-
-@pytest.mark.parametrize(("kind", "fault", "column"), CELLS)
-async def test_each_fault_comes_to_what_the_table_says(
-    ends: dict[str, Ends], kind: str, fault: str, column: str
-) -> None:
-    """Within the timeout; never to another's answer, and it is asked once."""
-    check(MATRICES[kind], ends[kind], (fault, column))
 
 
 async def through_a_converter(fault: str, column: str) -> str:
@@ -200,14 +169,29 @@ async def through_a_converter(fault: str, column: str) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def converted(home: None) -> Ends:
-    return await all_of(through_a_converter, cells(CONVERTER))
+async def ends(home: None) -> dict[str, Ends]:
+    """How each cell ends; they are run side by side, as most of them wait."""
+    gate = asyncio.Semaphore(64)
+
+    async def run(kind: str, fault: str, column: str) -> str:
+        async with gate:
+            if kind == "converter":
+                return await through_a_converter(fault, column)
+            framings = CHECKED if kind == "checked" else UNCHECKED
+            return await on_a_line(MATRICES[kind], framings, fault, column)
+
+    found = await asyncio.gather(
+        *(all_of(partial(run, kind), cells(matrix)) for kind, matrix in MATRICES.items())
+    )
+    return dict(zip(MATRICES, found, strict=True))
 
 
-@pytest.mark.parametrize(("fault", "column"), cells(CONVERTER))
-async def test_each_fault_of_a_converter(converted: Ends, fault: str, column: str) -> None:
+@pytest.mark.parametrize(("kind", "fault", "column"), CELLS)
+async def test_each_fault_comes_to_what_the_table_says(
+    ends: dict[str, Ends], kind: str, fault: str, column: str
+) -> None:
     """Within the timeout; never to another's answer, and it is asked once."""
-    check(CONVERTER, converted, (fault, column))
+    check(MATRICES[kind], ends[kind], (fault, column))
 
 
 async def test_a_late_answer_is_no_message(home: None) -> None:

@@ -18,6 +18,7 @@ from scripts.fault_table import CONVERTER, SERIAL_CHECKED, SERIAL_UNCHECKED, Mat
 from smartops import errors
 from smartops.drivers import serial_line, wire_notes
 from smartops.drivers.framing import Framing
+from smartops.drivers.quarantine import Patience
 from smartops.drivers.serial_line import Connection
 from smartops.settings import get_settings
 from smartops.vocabulary import Effect
@@ -33,6 +34,8 @@ LIMITS_S = {"value": 20.0, "DeviceTimeout": 0.5, "UnknownOutcome": 0.8}
 """How long an answer is waited for, by what the cell comes to."""
 SHORT_S = 1.5
 LATE_S = 0.4
+NEVER = Patience(after=0)
+"""A cell that fails must not have the next one's device left alone."""
 SLACK_S = 5.0
 """How much longer a call may take on a loaded machine."""
 CHECKED = {
@@ -80,6 +83,7 @@ def block_of(connection: Connection) -> SerialLine:
         port=connection.port,
         timeout=connection.timeout,
         late_answers=connection.late,
+        quarantine_after=connection.patience.after,
         silence=connection.silence,
         framing=framing.kind,
         stop=framing.stop.hex(),
@@ -103,6 +107,7 @@ async def on_a_line(matrix: Matrix, framings: dict[str, Framing], fault: str, co
             late=timedelta(seconds=serial_device.LATE_S if fault == "late" else LATE_S),
             silence=timedelta(seconds=0.3),
             framing=framing,
+            patience=NEVER,
         )
         before = fault == "unplugged-before"
         if column == "write":
@@ -148,6 +153,7 @@ async def through_a_converter(fault: str, column: str) -> str:
             timeout=timedelta(seconds=limit_s),
             late=timedelta(seconds=LATE_S),
             framing=framing,
+            patience=NEVER,
         )
         wire.fault = "" if fault == "none" else fault
         if column == "write":

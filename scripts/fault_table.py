@@ -78,7 +78,11 @@ MODBUS = Matrix(
         Fault("exception-4", "the device failed at it", (_BAD, _UNKNOWN)),
         Fault("exception-6", "the device is busy", (_BUSY, _BUSY)),
         Fault("exception-11", "what is behind a gateway does not answer", (_BUSY, _UNKNOWN)),
-        Fault("reset", "the connection is reset in place of the answer", (_LOST, _UNKNOWN)),
+        Fault(
+            "reset",
+            "the connection is reset in place of the answer",
+            (f"{_LOST} or {_TIMEOUT}", _UNKNOWN),
+        ),
         Fault("slow", "the answer comes slowly, within the timeout", (_VALUE, _CONFIRMED)),
         Fault("flapping", "each second request is not answered", (_TIMEOUT, _UNKNOWN)),
     ),

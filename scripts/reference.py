@@ -205,7 +205,8 @@ def _matrix(matrix: Matrix) -> str:
 
 
 def _end(end: str) -> str:
-    return f"`{end}`" if end[:1].isupper() else end or "-"
+    parts = end.split(" or ")
+    return " or ".join(f"`{part}`" if part[:1].isupper() else part or "-" for part in parts)
 
 
 def schema_file() -> str:

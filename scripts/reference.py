@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from scripts.fault_table import MATRICES, Matrix
 from scripts.option_tests import OPTION_TESTS
 from smartops import errors, vocabulary
 from smartops.drivers.device_tag import DeviceTag, Interlock
@@ -160,6 +161,54 @@ def options_page() -> str:
     )
 
 
+_FAULTS = """# Faults of devices
+
+What a read and a write come to when the device, or the wire to it, fails. Every cell is tested,
+and with it that no value is ever another's, that nothing is written, called, published or asked a
+second time, and that each call ends within its timeouts.
+
+| a cell says | what happened |
+|---|---|
+| value, confirmed, done | it went well; confirmed: what was written was read back |
+| bad, uncertain | a reading of that quality; a bad one has no value |
+| `DeviceRefused` | the device said no, and has surely not done it |
+| `UnknownOutcome` | it may have been done or not; it is never repeated blindly |
+| time limit | nothing happens until the step's time limit ends it |
+| any other error | [what it means](errors.md), and whether it may be tried again |
+
+Where a tag or a step says `effect: idempotent`, what is not acknowledged is a transient error in
+place of `UnknownOutcome`, and may be tried again."""
+
+
+def faults_page() -> str:
+    """Return the page that says what each fault of a device or of its wire comes to."""
+    return "\n\n".join([_FAULTS, *map(_matrix, MATRICES)])
+
+
+def _matrix(matrix: Matrix) -> str:
+    rows = [
+        f"| {fault.name} | {fault.happens} | {' | '.join(map(_end, fault.ends))} |"
+        for fault in matrix.faults
+    ]
+    head = f"| fault | what happens | {' | '.join(matrix.columns)} |"
+    return "\n".join(
+        [
+            f"## {matrix.title}",
+            "",
+            f"{matrix.text} Tests: `{matrix.test}`.",
+            "",
+            head,
+            "|---" * (len(matrix.columns) + 2) + "|",
+            *rows,
+        ]
+    )
+
+
+def _end(end: str) -> str:
+    parts = end.split(" or ")
+    return " or ".join(f"`{part}`" if part[:1].isupper() else part or "-" for part in parts)
+
+
 def schema_file() -> str:
     """Return the JSON Schema of job files."""
     return json.dumps(job_schema(), indent=1, ensure_ascii=False)
@@ -167,6 +216,7 @@ def schema_file() -> str:
 
 PAGES = {
     "options.md": options_page,
+    "faults.md": faults_page,
     "job.schema.json": schema_file,
     "settings.md": settings_page,
     "errors.md": errors_page,

@@ -11,6 +11,7 @@ from blocks import MqttBroker
 from smartops.audit.recording import StepRecord
 from smartops.drivers import mqtt
 from smartops.drivers.mqtt_payload import Format, encode
+from smartops.errors import TransientError
 from smartops.vocabulary import Effect
 from tasks.step import current_record, step
 
@@ -23,6 +24,9 @@ def _sending(record: StepRecord) -> Iterator[None]:
         yield
     except mqtt.NOT_SENT:
         record.touched = False
+        raise
+    except TransientError as error:
+        record.touched = not error.not_done
         raise
 
 

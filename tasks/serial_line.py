@@ -6,7 +6,13 @@ import re
 from typing import Any, Literal
 
 from blocks import SerialLine
-from smartops.errors import BadInput, DeviceTimeout, DeviceUnreachable, UnknownOutcome
+from smartops.errors import (
+    BadAnswer,
+    BadInput,
+    DeviceTimeout,
+    DeviceUnreachable,
+    UnknownOutcome,
+)
 from smartops.vocabulary import Effect
 from tasks.step import current_record, step
 
@@ -21,7 +27,8 @@ async def ask_line(
     """Send a frame once, and take its answer.
 
     Returns ``text`` (None where it is none), ``hex`` and ``fields``: the groups of ``expect``.
-    Raises UnknownOutcome where no answer came to something unsafe, and the driver's errors.
+    Raises UnknownOutcome where no answer that can be read came to something unsafe, and the
+    driver's errors.
     """
     record = current_record()
     record.touched = False
@@ -30,7 +37,7 @@ async def ask_line(
         record.touched = True
         try:
             return found(await client.ask(question, wanted), wanted)
-        except (DeviceTimeout, DeviceUnreachable) as error:
+        except (BadAnswer, DeviceTimeout, DeviceUnreachable) as error:
             record.touched = client.sent
             if not client.sent or record.effect is not Effect.UNSAFE:
                 raise

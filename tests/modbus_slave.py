@@ -17,23 +17,6 @@ from dataclasses import dataclass, field
 import fastcrc
 
 LATE_S = 0.5
-FAULTS = (
-    "no-answer",
-    "late",
-    "wrong-unit",
-    "wrong-function",
-    "wrong-exception",
-    "short",
-    "garbage",
-    "exception-1",
-    "exception-2",
-    "exception-4",
-    "exception-6",
-    "exception-11",
-    "reset",
-    "slow",
-    "flapping",
-)
 
 
 @dataclass

@@ -104,7 +104,7 @@ class Framing:
             raise ValueError(f"{body.hex()} is shorter than its checksum")
         data, found = body[:-size], body[-size:]
         wanted = self._sum(data)
-        if found.upper() != wanted:
+        if (found.upper() if self.checksum_as_hex else found) != wanted:
             raise ValueError(f"{body.hex()} has a wrong checksum: {wanted.hex()} was expected")
         return data
 

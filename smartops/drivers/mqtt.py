@@ -12,6 +12,7 @@ import contextlib
 import functools
 import logging
 import math
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from smartops import errors
 from smartops.drivers import mqtt_wire
+from smartops.drivers.mqtt_client import Client
 from smartops.drivers.mqtt_connection import Connection, Message, Qos, Version, tls_context
 from smartops.drivers.mqtt_payload import decode
 from smartops.drivers.quarantine import Quarantine
@@ -41,27 +43,9 @@ _MOST_WAITING = 1000
 _UNACKNOWLEDGED = 100
 """How many messages of a kept session come before the first is acknowledged."""
 _KEEPALIVE_S = 30
-_REASON, _FAILURE = 2, 0x80
-"""Where a PUBREC has its reason, and from which on that is a failure."""
 _ANSWERS = "smartops/answers"
-_CALLBACKS = ("on_connect", "on_disconnect", "on_publish", "on_subscribe", "on_message")
+_CALLBACKS = ("on_connect", "on_disconnect", "on_publish", "on_subscribe", "on_message", "heard")
 logger = logging.getLogger(__name__)
-
-
-class _Client(mqtt_wire.WiredClient):
-    """The library's client, which hears what a broker says to a message of QoS 2."""
-
-    def _handle_pubrec(self) -> MQTTErrorCode:
-        packet = bytes(self._in_packet["packet"])
-        if self._protocol != paho.MQTTv5 or len(packet) <= _REASON or packet[_REASON] < _FAILURE:
-            return super()._handle_pubrec()
-        mid = int.from_bytes(packet[:_REASON], "big")
-        with self._out_message_mutex:
-            self._out_messages.pop(mid, None)
-        reason = ReasonCode(PacketTypes.PUBREC, identifier=packet[_REASON])
-        told: Any = self.on_publish
-        told(self, None, mid, reason, None)
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
 @asynccontextmanager
@@ -95,10 +79,10 @@ class MqttDriver:
         self._messages: asyncio.Queue[Message] = asyncio.Queue(_MOST_WAITING)
         self._client = self._new_client()
 
-    def _new_client(self) -> _Client:
+    def _new_client(self) -> Client:
         connection = self._connection
         five = connection.version == "5"
-        client = _Client(
+        client = Client(
             CallbackAPIVersion.VERSION2,
             # Two of one name would throw each other out.
             client_id=connection.session or f"smartops-{uuid4().hex[:12]}",
@@ -212,11 +196,20 @@ class MqttDriver:
 
     async def disconnect(self) -> None:
         """Say goodbye and end the library's thread."""
-        await asyncio.shield(asyncio.to_thread(self._end))
+        await asyncio.shield(self._leave())
+
+    async def _leave(self) -> None:
+        with contextlib.suppress(Exception):  # what is not connected cannot say goodbye
+            if self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                await self._settled(self._lost, self._connection.timeout.total_seconds())
+        found: Any = self._client.socket()
+        if found is not None and not self._lost.done():
+            # What it still has to send does not go out, and its thread would wait for that.
+            with contextlib.suppress(OSError):
+                found.shutdown(socket.SHUT_RDWR)
+        await asyncio.to_thread(self._end)
 
     def _end(self) -> None:
-        with contextlib.suppress(Exception):  # what is not connected cannot say goodbye
-            self._client.disconnect()
         self._client.loop_stop()
         if self._client.wire is not None:
             self._client.wire.close()
@@ -247,6 +240,9 @@ class MqttDriver:
     ) -> str:
         """Publish once, and return what the broker said: "" where it says nothing (QoS 0, 3.1.1).
 
+        A message of QoS 0 is not acknowledged; that it came to the broker is known from the answer
+        to a ping that is sent behind it.
+
         Raises DeviceRefused for what the broker refuses, DeviceUnreachable when nothing was sent,
         and UnknownOutcome when it may have come there (DeviceTimeout where it is repeatable).
         """
@@ -265,7 +261,7 @@ class MqttDriver:
         answer: asyncio.Future[ReasonCode | None] = self._loop.create_future()
         self._acknowledged[info.mid] = answer
         await self._settled(answer, self._connection.timeout.total_seconds())
-        if not answer.done():
+        if not answer.done() or (qos == 0 and not await self._is_heard()):
             text = f"{what}: the broker did not acknowledge it"
             if repeatable:
                 raise errors.DeviceTimeout(text)
@@ -275,6 +271,19 @@ class MqttDriver:
             raise errors.DeviceRefused(f"{what}: the broker refuses it: {reason}")
         known = self._connection.version == "5" and qos > 0
         return str(reason) if known and reason is not None else ""
+
+    async def _is_heard(self) -> bool:
+        """Return whether the broker answers a ping: what was sent before has come to it."""
+        heard: asyncio.Future[None] = self._loop.create_future()
+
+        def hear() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(_give, heard, None)
+
+        self._client.heard = hear
+        self._client.ping()
+        await self._settled(heard, self._connection.timeout.total_seconds())
+        return heard.done()
 
     def _not_sent(self, what: str) -> errors.DeviceUnreachable:
         lost = errors.DeviceUnreachable(f"{what}: the connection is lost; nothing was sent")
@@ -304,7 +313,10 @@ class MqttDriver:
     # --- messages --------------------------------------------------------------------------------
 
     async def subscribe(self, topic: str, qos: Qos = 1) -> None:
-        """Subscribe, and wait until the broker has said yes. Raises DeviceRefused."""
+        """Subscribe, and wait until the broker has said yes.
+
+        Raises DeviceRefused, DeviceUnreachable and DeviceTimeout; nothing was published by then.
+        """
         what = f"{self.name}: subscribing to {topic}"
         try:
             code, mid = self._client.subscribe(topic, qos)
@@ -316,7 +328,11 @@ class MqttDriver:
         self._subscribed[mid] = answer
         await self._settled(answer, self._connection.timeout.total_seconds())
         if not answer.done():
-            raise errors.DeviceTimeout(f"{what}: no answer")
+            if self._lost.done():
+                raise self._not_sent(what)
+            unanswered = errors.DeviceTimeout(f"{what}: no answer")
+            unanswered.not_done = True
+            raise unanswered
         for reason in answer.result():
             if reason.is_failure:
                 raise errors.DeviceRefused(f"{what}: the broker refuses it: {reason}")

@@ -25,12 +25,24 @@ class Pacing:
 
     async def turn(self) -> None:
         """Wait until the next request may go out."""
-        if self.question is not None and not self._not_before and self.question.was_left():
-            self._after(self.answer_s + self.late_s)  # nobody knows when it was asked
+        self._take_over()
         await self._until_then()
         self._asked_at = asyncio.get_running_loop().time()
         if self.question is not None:
             self.question.ask()
+
+    def _take_over(self) -> None:
+        """Wait for what somebody else has asked and left, as nobody knows when that was."""
+        if self.question is not None and not self._not_before and self.question.was_left():
+            self._after(self.answer_s + self.late_s)
+
+    async def nothing_open(self) -> bool:
+        """Wait until no answer can come that nobody waits for; return whether one could."""
+        if self.question is None or not self.question.was_left():
+            return False
+        self._take_over()
+        await self.quiet()
+        return True
 
     def _after(self, seconds: float) -> None:
         self._not_before = asyncio.get_running_loop().time() + seconds

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
+import termios
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -32,6 +34,8 @@ _LOOK_S = 0.02
 """How long one look for more bytes takes: within that a cancelled step leaves the line."""
 _MOST_BYTES = 65_536
 _SILENCE_S = 0.05
+_LOST = (serial.SerialException, OSError, termios.error)
+"""What comes out of the library when a line is gone: the last of them it lets through."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,9 @@ def _opened(connection: Connection) -> Any:
             parity=connection.parity,
             stopbits=connection.stopbits,
             timeout=_LOOK_S,
-            write_timeout=None if connection.is_remote else connection.timeout.total_seconds(),
-            **({} if connection.is_remote else {"exclusive": True}),
+            **_limits(connection),
         )
-    except (serial.SerialException, OSError) as error:
+    except _LOST as error:
         raise errors.DeviceUnreachable(
             f"{connection.name}: {connection.port} cannot be opened: {error}",
             hint="Check the port's name, its rights, and that nothing else has it open.",
@@ -144,9 +147,20 @@ def _opened(connection: Connection) -> Any:
         raise errors.BadInput(f"{connection.name}: {connection.port}: {error}") from error
 
 
+def _limits(connection: Connection) -> dict[str, Any]:
+    """Return what the library can be told of limits at a port of this kind."""
+    if connection.port.startswith("rfc2217://"):
+        return {}  # its writes have a limit of their own
+    limit_s = connection.timeout.total_seconds()
+    return {"write_timeout": limit_s, **({} if connection.is_remote else {"exclusive": True})}
+
+
 def _close(line: Any) -> None:
-    with contextlib.suppress(serial.SerialException, OSError):  # a port that was pulled out
+    wire: socket.socket | None = getattr(line, "_socket", None)
+    with contextlib.suppress(*_LOST):  # a port that was pulled out
         line.close()
+    if wire is not None:
+        wire.close()  # the library leaves it open where the other side has reset it
 
 
 class SerialDriver:
@@ -163,7 +177,7 @@ class SerialDriver:
             late_s=late.total_seconds(),
         )
         self.sent = False
-        """Whether anything of a question may have come to the device."""
+        """Whether anything of the last question may have come to the device."""
 
     async def quiet(self) -> None:
         """Wait until no answer can come any more that nobody waits for."""
@@ -175,24 +189,38 @@ class SerialDriver:
         A frame that ``expect`` does not match is somebody else's, and passed over. Raises
         DeviceTimeout where no whole answer came in time, BadAnswer for a wrong checksum.
         """
+        self.sent = False
         await self._pacing.turn()
         try:
             with self._connection.quarantine.trial():
                 data = await self._in_thread(question, expect, self._connection.timeout)
-        except errors.DeviceUnreachable:
-            self._pacing.answered()  # what is gone says nothing any more
+        except BaseException as error:
+            if isinstance(error, errors.DeviceUnreachable) and error.not_done:
+                self._pacing.answered()
+            else:  # also where the line is lost: the device behind it may be there, and answer late
+                self._pacing.unanswered()
             raise
-        except BaseException:
-            self._pacing.unanswered()
-            raise
-        self._pacing.answered()
+        if self._has_part():
+            self._pacing.unanswered()  # its rest is on its way, and is nobody's answer
+        else:
+            self._pacing.answered()
         return data
+
+    def _has_part(self) -> bool:
+        """Return whether a part of a frame has come behind the answer."""
+        framing, rest = self._connection.framing, self._buffer
+        while (found := framing.cut(rest, silent=True)) is not None and found[1]:
+            rest = rest[found[1] :]
+        return bool(rest.strip(b"\r\n\0 "))
 
     async def listen(self, within: timedelta | None, expect: re.Pattern[bytes] | None) -> bytes:
         """Return the data of the next frame that comes by itself, as from a barcode reader.
 
-        Without a limit it waits until it is cancelled. Raises DeviceTimeout and BadAnswer.
+        What may be a late answer to somebody's question is let pass before. Without a limit it
+        waits until it is cancelled. Raises DeviceTimeout, DeviceUnreachable and BadAnswer.
         """
+        if await self._pacing.nothing_open():
+            await asyncio.to_thread(self._drop)
         return await self._in_thread(None, expect, within)
 
     async def _in_thread(
@@ -218,19 +246,39 @@ class SerialDriver:
         limit_s: float | None,
         stop: threading.Event,
     ) -> bytes:
+        if question is not None:
+            self._drop()
         name = self._connection.name
         try:
             if question is not None:
-                self._buffer = b""
-                self._line.reset_input_buffer()
                 self.sent = True
                 self._line.write(self._connection.framing.wrapped(question))
                 self._line.flush()
-            return self._frame(expect, limit_s, stop)
+            data = self._frame(expect, limit_s, stop)
+            self._take_rest()
         except serial.SerialTimeoutException as error:
             raise errors.DeviceTimeout(f"{name}: the line does not take what is sent") from error
-        except (serial.SerialException, OSError) as error:
+        except _LOST as error:
             raise errors.DeviceUnreachable(f"{name}: the line is lost: {error}") from error
+        return data
+
+    def _drop(self) -> None:
+        """Forget what has come so far: it is no answer to what is asked next."""
+        self._buffer = b""
+        try:
+            self._line.reset_input_buffer()
+        except _LOST as error:
+            lost = errors.DeviceUnreachable(
+                f"{self._connection.name}: the line is lost, and nothing was sent: {error}"
+            )
+            lost.not_done = True
+            raise lost from error
+
+    def _take_rest(self) -> None:
+        """Take what has come behind a frame already, so that it is known where it ends."""
+        with contextlib.suppress(*_LOST):  # the frame came whole: who asks next will see
+            while len(self._buffer) < _MOST_BYTES and (waiting := self._line.in_waiting):
+                self._buffer += self._line.read(waiting)
 
     def _frame(
         self, expect: re.Pattern[bytes] | None, limit_s: float | None, stop: threading.Event

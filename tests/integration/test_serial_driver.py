@@ -112,6 +112,17 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("checksum", CHECKS)
+def test_a_checksum_may_be_a_letter(checksum: Any) -> None:
+    """In bytes it is compared as it is; as hexadecimal digits in capitals or small letters."""
+    framing = Framing("silence", checksum=checksum)
+    for number in range(300):
+        frame = framing.wrapped(b"%d" % number)
+        assert framing.checked(frame) == b"%d" % number
+    as_text = replace(framing, checksum_as_hex=True)
+    assert as_text.checked(as_text.wrapped(b"12").lower()) == b"12"
+
+
+@pytest.mark.parametrize("checksum", CHECKS)
 def test_checksums(checksum: Any) -> None:
     """Are those of the catalogue, and one wrong bit is found."""
     framing = Framing("length", length=20, checksum=checksum)
@@ -195,7 +206,12 @@ async def test_a_converter_in_the_network() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    connection = Connection("scale", f"socket://127.0.0.1:{port}", timeout=timedelta(seconds=2))
+    connection = Connection(
+        "scale",
+        f"socket://127.0.0.1:{port}",
+        timeout=timedelta(seconds=2),
+        late=timedelta(),
+    )
     assert await ask(connection, b"W?") == b"12.5 kg"
     with pytest.raises(errors.TransientError):
         await ask(connection, b"W?")

@@ -77,7 +77,8 @@ async def _cycle(port: int, units: list[int], patience: Patience) -> float:
 
 async def _bus(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer every request for one register with 7, but for the dead units."""
-    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+    gone = (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError)
+    with contextlib.suppress(*gone):
         while True:
             number, _protocol, _length, unit, function, _address, _count = struct.unpack(
                 ">HHHBBHH", await reader.readexactly(12)

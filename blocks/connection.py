@@ -38,8 +38,8 @@ def quarantine_longest_field() -> Any:
         "5m",
         ge=timedelta(seconds=1),
         title="Longest quarantine",
-        description="How long it is left alone at the most before it is tried again: 5 s at first, "
-        "then twice as long each time.",
+        description="How long it is left alone at the most before it is tried again: 10 s at "
+        "first, then twice as long each time.",
     )
 
 

@@ -23,7 +23,7 @@ from smartops import errors
 from smartops.drivers.wire_notes import note_path
 from smartops.settings import get_settings
 
-_FIRST_S = 5.0
+_FIRST_S = 10.0
 """How long something is left alone at first; then twice as long each time."""
 _JITTER = 0.2
 _SUFFIX = "quarantine"

@@ -44,7 +44,9 @@ _EXCEPTIONS = {
     11: "gateway target did not respond",
 }
 _BUSY = frozenset({5, 6, 10, 11})
-_BAD_ADDRESS = frozenset({2, 3})
+_SHORT = 0
+"""Stands for an answer with fewer values than were asked for: some devices cut it at their end."""
+_BAD_ADDRESS = frozenset({2, 3, _SHORT})
 _UNTOUCHED = frozenset({1, 2, 3})  # with 4 the device failed while it was at it
 _NOBODY_THERE = 11
 _NOT_DONE = frozenset({6, 10})  # 5 means "under way", and after 11 the device may have heard it
@@ -237,9 +239,15 @@ class ModbusDriver(TaggedDevice[Tag]):
 
     async def _one_by_one(self, block: Block) -> list[Reading]:
         """Read the tags of a block that was refused by themselves; remember where its holes are."""
-        found = [(await self._read_block(_single(tag)))[0] for tag in block.tags]
-        bad = [tag for tag, reading in zip(block.tags, found, strict=True) if reading.value is None]
-        holes = [Hole(tag.area, tag.address, tag.address + tag.words - 1) for tag in bad]
+        found: list[Reading] = []
+        holes: list[Hole] = []
+        for tag in block.tags:
+            try:
+                words = await self._fetch(Block(tag.area, tag.address, tag.words, (tag,)))
+                found.append(_decode(tag, words, datetime.now(UTC)))
+            except errors.DeviceRefused as error:
+                found.append(_bad(tag, str(error)))
+                holes.append(Hole(tag.area, tag.address, tag.address + tag.words - 1))
         # Where each tag can be read by itself, what lies between them was refused.
         holes = holes or gaps(block)
         self._holes = [*(self._holes or ()), *holes]
@@ -268,7 +276,9 @@ class ModbusDriver(TaggedDevice[Tag]):
             values = list(answer.registers)
         if len(values) != count:
             self._pacing.unanswered()  # the right one may be on its way
-            raise errors.BadAnswer(f"{self.name}: {what}: {len(values)} came back")
+            short = errors.DeviceRefused(f"{self.name}: {what}: {len(values)} came back")
+            short.code = _SHORT
+            raise short
         return values
 
     async def _ask(self, call: Callable[[], Awaitable[Any]], function: int, what: str) -> ModbusPDU:
@@ -369,10 +379,6 @@ def _refusal(code: int, what: str) -> errors.SmartOpsError:
     refused = errors.DeviceRefused(text)
     refused.code, refused.not_done = code, code in _UNTOUCHED
     return refused
-
-
-def _single(tag: Tag) -> Block:
-    return Block(tag.area, tag.address, tag.words, (tag,))
 
 
 def _decode(tag: Tag, words: list[Any], now: datetime) -> Reading:

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from asyncua import ua
-from asyncua.client.client import Client
 from asyncua.client.ua_client import UASocketState
 from asyncua.common.subscription import StatusChangeEvent
 from asyncua.common.ua_utils import data_type_to_variant_type
@@ -24,16 +23,22 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.uaerrors import UaError
 
 from smartops import errors, locks
-from smartops.drivers.opcua_session import Connection, edge, new_client, refusal
+from smartops.drivers.opcua_session import (
+    AT_ONCE,
+    CONNECTING,
+    Connection,
+    LimitedClient,
+    edge,
+    new_client,
+    refusal,
+)
 from smartops.drivers.opcua_tags import OpcTag, with_index, with_uri
-from smartops.drivers.opcua_values import plain, reading_of, short, typed
+from smartops.drivers.opcua_values import ABSTRACT, natural, plain, reading_of, short, typed
 from smartops.drivers.quarantine import Quarantine
 from smartops.drivers.readings import Reading, Value
 from smartops.drivers.writing import TaggedDevice
 from smartops.rehearsal import check_url
 
-_AT_ONCE = 500
-"""How many nodes one request asks for where the server gives no limit."""
 _STRUCTURE = 22
 _QUEUE = 10_000
 """How many changes of one node the server keeps until it tells them."""
@@ -67,7 +72,7 @@ async def open_server(connection: Connection, *, alone: bool = True) -> AsyncIte
             yield driver
 
 
-async def _close(client: Client, connection: Connection) -> None:
+async def _close(client: LimitedClient, connection: Connection) -> None:
     try:
         with contextlib.suppress(Exception):  # it may be gone: then it is closed
             async with asyncio.timeout(connection.timeout.total_seconds()):
@@ -78,8 +83,8 @@ async def _close(client: Client, connection: Connection) -> None:
             protocol.transport.abort()
 
 
-async def _connected(client: Client, connection: Connection) -> OpcUaDriver:
-    with edge(connection, "connecting"):
+async def _connected(client: LimitedClient, connection: Connection) -> OpcUaDriver:
+    with edge(connection, CONNECTING):
         await client.connect()
         namespaces = await client.get_namespace_array()
     driver = OpcUaDriver(client, connection, namespaces)
@@ -90,7 +95,9 @@ async def _connected(client: Client, connection: Connection) -> OpcUaDriver:
 class OpcUaDriver(TaggedDevice[OpcTag]):
     """An open session. Not for use by several tasks at once."""
 
-    def __init__(self, client: Client, connection: Connection, namespaces: Sequence[str]) -> None:
+    def __init__(
+        self, client: LimitedClient, connection: Connection, namespaces: Sequence[str]
+    ) -> None:
         super().__init__(connection.name, connection.tags)
         self._client = client
         self._connection = connection
@@ -98,7 +105,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         self._types: dict[str, ua.VariantType] = {}
         self._held: dict[str, Any] = {}
         """The structures that were there before they were written."""
-        self._read_at_once = self._browse_at_once = _AT_ONCE
+        self._browse_at_once = AT_ONCE
         self._structures_known = False
 
     @property
@@ -124,8 +131,8 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         for number in limits:
             [data] = await self._read([ua.NodeId(ua.Int32(number))])
             value = data.Value.Value if data.Value is not None else None
-            found.append(min(value, _AT_ONCE) if isinstance(value, int) and value else _AT_ONCE)
-        self._read_at_once, self._browse_at_once = found
+            found.append(min(value, AT_ONCE) if isinstance(value, int) and value else AT_ONCE)
+        self._client.read_at_once, self._browse_at_once = found
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -193,10 +200,10 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value
     ) -> list[ua.DataValue]:
         found: list[ua.DataValue] = []
-        for start in range(0, len(nodes), self._read_at_once):
+        for start in range(0, len(nodes), self._client.read_at_once):
             wanted = [
                 ua.ReadValueId(NodeId=node, AttributeId=attribute)
-                for node in nodes[start : start + self._read_at_once]
+                for node in nodes[start : start + self._client.read_at_once]
             ]
             asked = ua.ReadParameters(
                 TimestampsToReturn=ua.TimestampsToReturn.Both, NodesToRead=wanted
@@ -250,8 +257,18 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
             if data.Value is None or data.Value.Value is None:
                 status = data.StatusCode or ua.StatusCode()
                 raise errors.DeviceRefused(f"{self.name}: {key}: {status.name}")
-            self._types[key] = await self._variant_type(data.Value.Value)
+            kind = await self._variant_type(data.Value.Value)
+            self._types[key] = await self._held_type(node) if kind is ABSTRACT else kind
         return self._types[key]
+
+    async def _held_type(self, node: ua.NodeId) -> ua.VariantType:
+        """Return the type of what a node holds, for one that may hold any number or anything."""
+        [data] = await self._read([node])
+        if data.Value is None or data.Value.VariantType is ua.VariantType.Null:
+            raise errors.DeviceRefused(
+                f"{self.name}: {node.to_string()}: the server does not say which type it wants"
+            )
+        return data.Value.VariantType
 
     async def _variant_type(self, data_type: ua.NodeId) -> ua.VariantType:
         with edge(self._connection, "reading a type"):
@@ -288,6 +305,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         variants = []
         for given, argument in zip(arguments, wanted, strict=True):
             kind = await self._variant_type(argument.DataType)
+            kind = natural(given) if kind is ABSTRACT else kind
             value = typed(given, kind)
             variants.append(ua.Variant(value, kind, is_array=isinstance(given, list)))
         return variants

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 
 from smartops import errors
 from smartops.drivers import opcua, opcua_session, opcua_trust
@@ -55,6 +59,7 @@ VALUES: tuple[tuple[str, Any, Any], ...] = (
 )
 """Name of a node, what it holds, and another value of its type."""
 OTHERS = (
+    "Long",
     "Uncertain",
     "Subnormal",
     "SensorFailure",
@@ -91,13 +96,14 @@ class Made:
         """Return an encrypted connection, after each side has trusted the other's certificate."""
         connection = self.connection(policy="Basic256Sha256", **changes)
         opcua_trust.trust(self.url, await opcua_session.offered_certificate(connection))
-        certificate, _ = opcua_trust.own_certificate()
-        kept = self.folder / "client.der"
-        kept.write_bytes(certificate.read_bytes())
-        before = len(self.server.noted("trusted"))
-        self.server.tell(f"trust {kept}")
-        wait_for(lambda: len(self.server.noted("trusted")) > before, "trusted by the server")
+        self.trust("client", opcua_trust.own_certificate()[0])
         return connection
+
+    def trust(self, whose: str, certificate: Path) -> None:
+        """Make the server trust a client's or a user's certificate."""
+        before = len(self.server.noted("trusted"))
+        self.server.tell(f"trust {whose} {certificate}")
+        wait_for(lambda: len(self.server.noted("trusted")) > before, "trusted by the server")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +128,18 @@ async def test_every_type_is_read_and_written(made: Made) -> None:
                 _, result = await server.write(name.lower(), wanted, Log(), OPTIONS)
                 assert (name, result.state, result.after) == (name, "confirmed", wanted)
             assert len(made.server.noted("WriteRequest")) == before + 2
+
+
+async def test_values_that_take_many_chunks(made: Made) -> None:
+    """160 kB in one value, in the clear and encrypted, there and back."""
+    values = [number + 0.5 for number in range(20_000)]
+    for connection in (made.connection(), await made.secured()):
+        async with opcua.open_server(connection) as server:
+            [reading] = await server.read(["long"])
+            assert reading.value == values
+            for wanted in (values[::-1], values):
+                _, result = await server.write("long", wanted, Log(), OPTIONS)
+                assert result.state == "confirmed"
 
 
 async def test_what_does_not_fit_is_not_sent(made: Made) -> None:
@@ -303,6 +321,46 @@ async def test_each_policy(made: Made, policy: Any, mode: Any) -> None:
             _, result = await server.write("n11", 12, Log(), OPTIONS)
             assert (result.state, result.after) == ("confirmed", 12)
             await server.write("n11", 11, Log(), OPTIONS)
+
+
+async def test_a_user_with_a_certificate(made: Made, tmp_path: Path) -> None:
+    """Logs in when the server trusts it, and is refused before."""
+    connection = await made.secured()
+    certificate, key = user_files(tmp_path)
+    user = replace(connection, user_certificate=str(certificate), user_key=str(key))
+    with pytest.raises(errors.AuthenticationFailed):
+        async with opcua.open_server(user):
+            pass
+    made.trust("user", certificate)
+    async with opcua.open_server(user) as server:
+        assert (await server.read(["n7"]))[0].value == 7
+
+
+def user_files(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate (DER) and a key (PEM) for a user; return their paths."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Maria")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=2))
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "user.der", folder / "user.pem"
+    files[0].write_bytes(made.public_bytes(serialization.Encoding.DER))
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return files
 
 
 async def test_a_wrong_password(made: Made) -> None:

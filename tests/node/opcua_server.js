@@ -3,8 +3,8 @@
 //   node opcua_server.js PORT FOLDER LOG
 //
 // FOLDER keeps its certificates. LOG gets the line "ready", then a line for each request: its name
-// and how many nodes it names. A line "trust FILE" on its standard input makes it trust a client's
-// certificate (DER). It ends when its standard input is closed.
+// and how many nodes it names. A line "trust client FILE" or "trust user FILE" on its standard input
+// makes it trust a certificate (DER). It ends when its standard input is closed.
 "use strict";
 
 const fs = require("fs");
@@ -56,6 +56,7 @@ const ARRAYS = [
   ["Floats", DataType.Float, new Float32Array([0.1, -2.5])],
   ["Doubles", DataType.Double, new Float64Array([0.1, 1e300])],
   ["Strings", DataType.String, ["one", "", "three"]],
+  ["Long", DataType.Double, new Float64Array(20000).map((_, at) => at + 0.5)],
   ["NoInt32s", DataType.Int32, new Int32Array([])],
 ];
 const QUALITIES = [
@@ -196,11 +197,11 @@ function addMethods(namespace, cell) {
   add("Nothing", [], [], () => ({ statusCode: StatusCodes.Good, outputArguments: [] }));
 }
 
-function trustAsTold(manager) {
+function trustAsTold(managers) {
   const lines = readline.createInterface({ input: process.stdin });
   lines.on("line", async (line) => {
-    const file = line.replace(/^trust /, "");
-    await manager.trustCertificate(fs.readFileSync(file));
+    const [, whose, file] = line.split(" ");
+    await managers[whose].trustCertificate(fs.readFileSync(file));
     note(`trusted ${file}`);
   });
   lines.on("close", () => process.exit(0));
@@ -211,7 +212,10 @@ async function main() {
     rootFolder: path.join(folder, "server"),
     automaticallyAcceptUnknownCertificate: false,
   });
-  const users = new OPCUACertificateManager({ rootFolder: path.join(folder, "users") });
+  const users = new OPCUACertificateManager({
+    rootFolder: path.join(folder, "users"),
+    automaticallyAcceptUnknownCertificate: false,
+  });
   await manager.initialize();
   await users.initialize();
   const server = new OPCUAServer({
@@ -256,7 +260,7 @@ async function main() {
     note(`${request.constructor.name} ${named.length}`);
   });
   await server.start();
-  trustAsTold(manager);
+  trustAsTold({ client: manager, user: users });
   note("ready");
 }
 

@@ -247,7 +247,8 @@ def _hint(connection: Connection, error: OSError, what: str) -> str:
     if not (closed and what == CONNECTING and connection.policy != "none"):
         return ""
     return (
-        "Some servers do so when they do not trust our certificate: look at those that it refused."
+        "Some servers do so when they do not trust our certificate, or do not offer the policy and "
+        "mode: look at the certificates that it refused."
     )
 
 

@@ -242,8 +242,19 @@ def _typed_field(value: Any, field: dataclasses.Field[Any], structure: Any) -> A
     return typed(value, kind)
 
 
+def _member(value: Any, known: type[enum.IntEnum]) -> enum.IntEnum:
+    number = _whole(value, ua.VariantType.Int32)
+    try:
+        return known(number)
+    except ValueError:
+        names = ", ".join(f"{member.value} ({member.name})" for member in known)
+        raise BadInput(f"{number} is none of {names}") from None
+
+
 def _like(value: Any, now: Any) -> Any:
     """Return a field's new value in the type of what it holds now."""
+    if isinstance(now, enum.IntEnum):
+        return _member(value, type(now))
     if isinstance(now, bool) or isinstance(value, bool):
         return _of_type(value, bool, ua.VariantType.Boolean)
     if isinstance(now, int):

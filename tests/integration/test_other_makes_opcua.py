@@ -215,10 +215,22 @@ async def test_structures(made: Made) -> None:
     log = Log()
     async with opcua.open_server(made.connection()) as server:
         single, several = await server.read(["recipe", "recipes"])
-        cola = {"Title": "cola", "Temperature": 64.09, "Steps": [3, 1, 2]}
+        cola = {
+            "Title": "cola",
+            "Temperature": 64.09,
+            "Steps": [3, 1, 2],
+            "Mode": 1,
+            "Limits": {"Low": 0.1, "High": 90},
+        }
         assert single.value == cola
         assert [row["Title"] for row in several.value] == ["cola", "lemon"]  # type: ignore[index,union-attr]
-        changed = {"Title": "lime", "Temperature": 65.3, "Steps": [1, 2, 3, 4]}
+        changed = {
+            "Title": "lime",
+            "Temperature": 65.3,
+            "Steps": [1, 2, 3, 4],
+            "Mode": 2,
+            "Limits": {"Low": 0.2, "High": 95},
+        }
         _, result = await server.write("recipe", changed, Log(), OPTIONS)
         assert result.state == "confirmed"
         [after] = await server.read(["recipe"])
@@ -228,6 +240,10 @@ async def test_structures(made: Made) -> None:
             ({"Steps": [2**40]}, "does not fit into Int32"),
             ({"Steps": 5}, "Steps is an array"),
             ({"Title": ["a"]}, "Title is no array"),
+            ({"Mode": 7}, "7 is none of"),
+            ({"Mode": "Auto"}, "no whole number"),
+            ({"Limits": {"High": 40_000}}, "does not fit into Int16"),
+            ({"Limits": 5}, "a structure is written"),
         ):
             with pytest.raises(errors.DeviceRefused, match=why):
                 await server.write("recipe", wrong, log, OPTIONS)

@@ -143,7 +143,13 @@ function addTheStubborn(add) {
 function addRecipes(space, add) {
   const type = space.findDataType("Recipe", space.getNamespaceIndex("urn:test:recipe"));
   const recipe = (title) =>
-    space.constructExtensionObject(type, { title, temperature: 64.09, steps: [3, 1, 2] });
+    space.constructExtensionObject(type, {
+      title,
+      temperature: 64.09,
+      steps: [3, 1, 2],
+      mode: 1,
+      limits: { low: 0.1, high: 90 },
+    });
   const dataType = DataType.ExtensionObject;
   add("Recipe", { dataType: type, value: new Variant({ dataType, value: recipe("cola") }) });
   add("Recipes", {

@@ -17,7 +17,13 @@ import tty
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 
 from tests.conftest import ROOT, needs, wait_for
 from tests.libmodbus_server import library
@@ -127,9 +133,9 @@ def jsmodbus(framing: str, port: int, memory: Memory, folder: Path) -> Server:
     return Server(command, folder / "jsmodbus.log")
 
 
-def node_opcua(port: int, folder: Path) -> Server:
+def node_opcua(port: int, folder: Path, nodeset: Path = NODE_FOLDER / "recipe.xml") -> Server:
     """Return an OPC UA server made with node-opcua, which keeps its certificates in a folder."""
-    command = [*node("opcua_server.js", "node-opcua-server"), str(port), str(folder)]
+    command = [*node("opcua_server.js", "node-opcua-server"), str(port), str(folder), str(nodeset)]
     return Server(command, folder / "node-opcua.log")
 
 
@@ -140,6 +146,33 @@ def node(script: str, package: str) -> list[str]:
     installed = (NODE_FOLDER / "node_modules" / package).is_dir()
     needs(installed, f"{package} in tests/node (scripts/setup.sh --test, or npm ci in tests/node)")
     return [str(found), str(NODE_FOLDER / script)]
+
+
+def user_files(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate (DER) and a key (PEM) for a user; return their paths."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Maria")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=2))
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "user.der", folder / "user.pem"
+    files[0].write_bytes(made.public_bytes(serialization.Encoding.DER))
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return files
 
 
 def _written(memory: Memory, folder: Path) -> Path:

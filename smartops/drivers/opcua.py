@@ -19,12 +19,11 @@ from asyncua.client.ua_client import UASocketState
 from asyncua.common.subscription import StatusChangeEvent
 from asyncua.common.ua_utils import data_type_to_variant_type
 from asyncua.ua.attribute_ids import AttributeIds
-from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.uaerrors import UaError
 
 from smartops import errors, locks
+from smartops.drivers.opcua_reading import NodeReader
 from smartops.drivers.opcua_session import (
-    AT_ONCE,
     CONNECTING,
     Connection,
     LimitedClient,
@@ -32,6 +31,7 @@ from smartops.drivers.opcua_session import (
     new_client,
     refusal,
 )
+from smartops.drivers.opcua_structures import is_own, known
 from smartops.drivers.opcua_tags import OpcTag, with_index, with_uri
 from smartops.drivers.opcua_values import ABSTRACT, natural, plain, reading_of, short, typed
 from smartops.drivers.quarantine import Quarantine
@@ -88,7 +88,7 @@ async def _connected(client: LimitedClient, connection: Connection) -> OpcUaDriv
         await client.connect()
         namespaces = await client.get_namespace_array()
     driver = OpcUaDriver(client, connection, namespaces)
-    await driver.learn_limits()
+    await driver.nodes.learn_limits()
     return driver
 
 
@@ -105,8 +105,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         self._types: dict[str, ua.VariantType] = {}
         self._held: dict[str, Any] = {}
         """The structures that were there before they were written."""
-        self._browse_at_once = AT_ONCE
-        self._structures_known = False
+        self.nodes = NodeReader(client, connection)
 
     @property
     def connected(self) -> bool:
@@ -121,19 +120,6 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         except (ValueError, UaError) as error:
             raise errors.UnknownTag(f"{self.name}: {node}: {error}") from None
 
-    async def learn_limits(self) -> None:
-        """Ask how many nodes one request may name; a server that does not say has no limit."""
-        limits = (
-            ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
-            ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
-        )
-        found = []
-        for number in limits:
-            [data] = await self._read([ua.NodeId(ua.Int32(number))])
-            value = data.Value.Value if data.Value is not None else None
-            found.append(min(value, AT_ONCE) if isinstance(value, int) and value else AT_ONCE)
-        self._client.read_at_once, self._browse_at_once = found
-
     # --- reading -----------------------------------------------------------------------------
 
     async def read(self, names: Iterable[str]) -> list[Reading]:
@@ -142,12 +128,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         Raises UnknownTag, DeviceTimeout, DeviceUnreachable.
         """
         wanted = [self.tag(name) for name in names]
-        found = await self._read([self.node_id(tag.node) for tag in wanted])
-        if any(_is_raw(data) for data in found) and not self._structures_known:
-            with edge(self._connection, "reading the types of structures"):
-                await self._client.load_data_type_definitions()
-            self._structures_known = True
-            found = await self._read([self.node_id(tag.node) for tag in wanted])
+        found = await self.nodes.read([self.node_id(tag.node) for tag in wanted])
         now = datetime.now(UTC)
         return [reading_of(tag, data, now) for tag, data in zip(wanted, found, strict=True)]
 
@@ -191,56 +172,45 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
             if isinstance(event, StatusChangeEvent):
                 raise errors.DeviceUnreachable(f"{self.name}: the server ends the subscription")
             data = event.data.monitored_item.Value
+            lost = data.StatusCode is not None and data.StatusCode.value & _OVERFLOW == _OVERFLOW
+            if is_own(data.Value):  # nobody knows by which server's types it was taken apart
+                [data] = await self.nodes.read([event.node.nodeid])
             reading = reading_of(places[event.node.nodeid], data, datetime.now(UTC))
-            if data.StatusCode is not None and data.StatusCode.value & _OVERFLOW == _OVERFLOW:
+            if lost:
                 reading = replace(reading, reason="changes before this one were lost")
             yield reading
-
-    async def _read(
-        self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value
-    ) -> list[ua.DataValue]:
-        found: list[ua.DataValue] = []
-        for start in range(0, len(nodes), self._client.read_at_once):
-            wanted = [
-                ua.ReadValueId(NodeId=node, AttributeId=attribute)
-                for node in nodes[start : start + self._client.read_at_once]
-            ]
-            asked = ua.ReadParameters(
-                TimestampsToReturn=ua.TimestampsToReturn.Both, NodesToRead=wanted
-            )
-            with edge(self._connection, f"reading {len(wanted)} nodes"):
-                answers = await self._client.uaclient.read(asked)
-            if len(answers) != len(wanted):
-                raise errors.BadAnswer(
-                    f"{self.name}: {len(answers)} answers to {len(wanted)} questions"
-                )
-            found += answers
-        return found
 
     # --- writing -----------------------------------------------------------------------------
 
     async def send(self, tag: OpcTag, value: Value) -> None:
         """Send the value once; return when the server has taken it."""
         node = self.node_id(tag.node)
-        try:
-            variant = await self._variant(tag, node, value)
-        except errors.TransientError as error:
-            error.not_done = True  # nothing but questions was sent so far
-            raise
-        item = ua.WriteValue(
-            NodeId=node, AttributeId=AttributeIds.Value, Value=ua.DataValue(variant)
-        )
         text = f"writing {tag.name}"
-        with edge(self._connection, text):
-            [status] = await self._client.uaclient.write(ua.WriteParameters(NodesToWrite=[item]))
+        async with AsyncExitStack() as open_things:
+            try:
+                kind = await self._type_of(node)
+                if kind is ua.VariantType.ExtensionObject:
+                    await open_things.enter_async_context(self.nodes.own_types())
+                variant = await self._variant(tag, node, kind, value)
+            except errors.TransientError as error:
+                error.not_done = True  # nothing but questions was sent so far
+                raise
+            item = ua.WriteValue(
+                NodeId=node, AttributeId=AttributeIds.Value, Value=ua.DataValue(variant)
+            )
+            asked = ua.WriteParameters(NodesToWrite=[item])
+            with edge(self._connection, text):
+                [status] = await self._client.uaclient.write(asked)
         if status.is_bad():
             raise refusal(status, f"{self.name}: {text}")
 
-    async def _variant(self, tag: OpcTag, node: ua.NodeId, value: Value) -> ua.Variant:
-        kind = await self._type_of(node)
+    async def _variant(
+        self, tag: OpcTag, node: ua.NodeId, kind: ua.VariantType, value: Value
+    ) -> ua.Variant:
+        """Return what to send; for a structure the server's types have to be known."""
         now: Any = None
         if kind is ua.VariantType.ExtensionObject:
-            [data] = await self._read([node])
+            [data] = await self.nodes.ask([node])
             now = data.Value.Value if data.Value is not None else None
             self._held[node.to_string()] = now
         number = tag.number(value)
@@ -253,7 +223,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         """Return the type that the server wants, asked for once."""
         key = node.to_string()
         if key not in self._types:
-            [data] = await self._read([node], AttributeIds.DataType)
+            [data] = await self.nodes.read([node], AttributeIds.DataType)
             if data.Value is None or data.Value.Value is None:
                 status = data.StatusCode or ua.StatusCode()
                 raise errors.DeviceRefused(f"{self.name}: {key}: {status.name}")
@@ -263,7 +233,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
 
     async def _held_type(self, node: ua.NodeId) -> ua.VariantType:
         """Return the type of what a node holds, for one that may hold any number or anything."""
-        [data] = await self._read([node])
+        [data] = await self.nodes.read([node])
         if data.Value is None or data.Value.VariantType is ua.VariantType.Null:
             raise errors.DeviceRefused(
                 f"{self.name}: {node.to_string()}: the server does not say which type it wants"
@@ -324,8 +294,10 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         )
         what = f"calling {method}"
         try:
-            with edge(self._connection, what):
-                [result] = await self._client.uaclient.call([request])
+            # What it gives is not to be taken for a structure of another server.
+            async with known.of(self.nodes.owner, None):
+                with edge(self._connection, what):
+                    [result] = await self._client.uaclient.call([request])
             if result.StatusCode.is_bad():
                 raise refusal(result.StatusCode, f"{self.name}: {what}")
             return [plain(argument) for argument in result.OutputArguments or ()]
@@ -370,7 +342,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
                     found.append({"node": shown, "name": name, "class": kind})
             level = following
         variables = [entry for entry in found if entry["class"] == "variable"]
-        values = await self._read([self.node_id(entry["node"]) for entry in variables])
+        values = await self.nodes.read([self.node_id(entry["node"]) for entry in variables])
         for entry, data in zip(variables, values, strict=True):
             entry["value"] = plain(data.Value.Value) if data.Value is not None else None
             entry["type"] = data.Value.VariantType.name if data.Value is not None else ""
@@ -381,8 +353,8 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
     ) -> list[tuple[ua.ReferenceDescription, ua.NodeId]]:
         """Return what stands below nodes, each with the node that it is below."""
         found: list[tuple[ua.ReferenceDescription, ua.NodeId]] = []
-        for start in range(0, len(nodes), self._browse_at_once):
-            asked = nodes[start : start + self._browse_at_once]
+        for start in range(0, len(nodes), self.nodes.browse_at_once):
+            asked = nodes[start : start + self.nodes.browse_at_once]
             part = [self._client.get_node(node) for node in asked]
             with edge(self._connection, "browsing"):
                 results = await self._client.browse_nodes(part)
@@ -398,10 +370,3 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
                     with edge(self._connection, "browsing"):
                         [result] = await self._client.uaclient.browse_next(more)  # noqa: PLW2901
         return found
-
-
-def _is_raw(data: ua.DataValue) -> bool:
-    """Return whether it is a structure whose type the library does not know yet."""
-    value = data.Value.Value if data.Value is not None else None
-    first = value[0] if isinstance(value, list) and value else value
-    return isinstance(first, ua.ExtensionObject) and type(first) is ua.ExtensionObject

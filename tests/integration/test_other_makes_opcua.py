@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -9,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from smartops import errors
 from smartops.drivers import opcua, opcua_session, opcua_trust
@@ -251,6 +248,33 @@ async def test_structures(made: Made) -> None:
         await server.write("recipe", cola, Log(), OPTIONS)
 
 
+async def test_two_servers_with_other_structures_of_one_name(made: Made, tmp_path: Path) -> None:
+    """The same type, the same node, and other fields: each server's values are read by its own."""
+    low = '<Field Name="Low" DataType="i=10" />'
+    high = '<Field Name="High" DataType="i=4" />'
+    text = (other_makes.NODE_FOLDER / "recipe.xml").read_text("utf-8")
+    assert text.index(low) < text.index(high)
+    nodeset = tmp_path / "recipe.xml"
+    nodeset.write_text(text.replace(low, "@").replace(high, low).replace("@", high), "utf-8")
+    port = free_port()
+    with other_makes.running(other_makes.node_opcua(port, tmp_path, nodeset)):
+        other = made.connection(url=f"opc.tcp://127.0.0.1:{port}")
+        async with (
+            opcua.open_server(made.connection()) as first,
+            opcua.open_server(other) as second,
+        ):
+            for server, held in ((first, 0.1), (second, 0.1), (first, 0.2)):
+                [reading] = await server.read(["recipe"])
+                assert isinstance(reading.value, dict)
+                assert reading.value["Limits"] == {"Low": held, "High": 90}
+                changed = {"Limits": {"Low": 0.2 if held == 0.1 else 0.1}}
+                _, result = await server.write("recipe", changed, Log(), OPTIONS)
+                assert result.state == "confirmed"
+            both = await asyncio.gather(first.read(["recipe"]), second.read(["recipe"]))
+        found = [reading.value["Limits"] for [reading] in both]  # type: ignore[index,call-overload]
+        assert found == [{"Low": 0.1, "High": 90}, {"Low": 0.2, "High": 90}]
+
+
 async def test_methods(made: Made) -> None:
     """Arguments have the types that the method wants; its status is kept."""
     cell = f"nsu={NS};s=Cell"
@@ -276,12 +300,8 @@ async def test_methods(made: Made) -> None:
             await call("Scale", 40_000, 0.5)
         with pytest.raises(errors.DeviceRefused):
             await call("NotThere")
-    assert [len(made.server.noted(name)) for name in ("Scale", "Sum", "Nothing", "Refuse")] == [
-        1,
-        1,
-        1,
-        1,
-    ]
+    called = [len(made.server.noted(name)) for name in ("Scale", "Sum", "Nothing", "Refuse")]
+    assert called == [1, 1, 1, 1]
 
 
 async def test_writes_that_the_server_does_not_take(made: Made) -> None:
@@ -342,7 +362,7 @@ async def test_each_policy(made: Made, policy: Any, mode: Any) -> None:
 async def test_a_user_with_a_certificate(made: Made, tmp_path: Path) -> None:
     """Logs in when the server trusts it, and is refused before."""
     connection = await made.secured()
-    certificate, key = user_files(tmp_path)
+    certificate, key = other_makes.user_files(tmp_path)
     user = replace(connection, user_certificate=str(certificate), user_key=str(key))
     with pytest.raises(errors.AuthenticationFailed):
         async with opcua.open_server(user):
@@ -350,33 +370,6 @@ async def test_a_user_with_a_certificate(made: Made, tmp_path: Path) -> None:
     made.trust("user", certificate)
     async with opcua.open_server(user) as server:
         assert (await server.read(["n7"]))[0].value == 7
-
-
-def user_files(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate (DER) and a key (PEM) for a user; return their paths."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Maria")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=2))
-        .sign(key, hashes.SHA256())
-    )
-    files = folder / "user.der", folder / "user.pem"
-    files[0].write_bytes(made.public_bytes(serialization.Encoding.DER))
-    files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return files
 
 
 async def test_a_wrong_password(made: Made) -> None:

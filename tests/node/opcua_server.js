@@ -1,8 +1,8 @@
 // An OPC UA server made with node-opcua: without security and with it, one user, small limits.
 //
-//   node opcua_server.js PORT FOLDER LOG
+//   node opcua_server.js PORT FOLDER NODESET LOG
 //
-// FOLDER keeps its certificates. LOG gets the line "ready", then a line for each request: its name
+// FOLDER keeps its certificates. NODESET has the types of its recipes. LOG gets the line "ready", then a line for each request: its name
 // and how many nodes it names. A line "trust client FILE" or "trust user FILE" on its standard input
 // makes it trust a certificate (DER). It ends when its standard input is closed.
 "use strict";
@@ -18,7 +18,7 @@ const { OPCUAServer } = require("node-opcua-server");
 const { StatusCodes } = require("node-opcua-status-code");
 const { DataType, Variant, VariantArrayType } = require("node-opcua-variant");
 
-const [port, folder, log] = process.argv.slice(2);
+const [port, folder, nodeset, log] = process.argv.slice(2);
 const NAMESPACE = "urn:test:other-make";
 const NODES_PER_READ = 7;
 const NODES_PER_BROWSE = 3;
@@ -249,7 +249,7 @@ async function main() {
     serverCapabilities: {
       operationLimits: { maxNodesPerRead: NODES_PER_READ, maxNodesPerBrowse: NODES_PER_BROWSE },
     },
-    nodeset_filename: [nodesets.standard, path.join(__dirname, "recipe.xml")],
+    nodeset_filename: [nodesets.standard, nodeset],
   });
   await server.initialize();
   const space = server.engine.addressSpace;

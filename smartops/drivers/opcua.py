@@ -149,9 +149,13 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         with edge(self._connection, "subscribing"):
             subscription = await self._client.create_subscription(parameters, queue_maxsize=0)
             nodes = [self._client.get_node(node) for node in places]
-            answers = await subscription.subscribe_data_change(
-                nodes, queuesize=_QUEUE, sampling_interval=ua.Double(0.0)
-            )
+            answers: list[Any] = []
+            for start in range(0, len(nodes), self.nodes.watch_at_once):
+                answers += await subscription.subscribe_data_change(
+                    nodes[start : start + self.nodes.watch_at_once],
+                    queuesize=_QUEUE,
+                    sampling_interval=ua.Double(0.0),
+                )
         for tag, answer in zip(places.values(), answers, strict=True):
             if isinstance(answer, ua.StatusCode):
                 raise refusal(answer, f"{self.name}: subscribing to {tag.name}")

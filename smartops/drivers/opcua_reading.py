@@ -22,7 +22,7 @@ class NodeReader:
     def __init__(self, client: LimitedClient, connection: Connection) -> None:
         self._client = client
         self._connection = connection
-        self.browse_at_once = AT_ONCE
+        self.browse_at_once = self.watch_at_once = AT_ONCE
         self.owner: Hashable = object()
         """What tells this server's structures from those of others."""
 
@@ -34,13 +34,14 @@ class NodeReader:
         limits = (
             ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
             ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
+            ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall,
         )
         found = []
         for number in limits:
             [data] = await self.read([ua.NodeId(ua.Int32(number))])
             value = data.Value.Value if data.Value is not None else None
             found.append(min(value, AT_ONCE) if isinstance(value, int) and value else AT_ONCE)
-        self._client.read_at_once, self.browse_at_once = found
+        self._client.read_at_once, self.browse_at_once, self.watch_at_once = found
         [started] = await self.read([ua.NodeId(ua.Int32(_START_TIME))])
         if started.Value is not None and started.Value.Value is not None:
             self.owner = (self._connection.url, started.Value.Value)

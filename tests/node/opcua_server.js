@@ -22,6 +22,7 @@ const [port, folder, nodeset, log] = process.argv.slice(2);
 const NAMESPACE = "urn:test:other-make";
 const NODES_PER_READ = 7;
 const NODES_PER_BROWSE = 3;
+const ITEMS_PER_CALL = 5;
 
 function note(line) {
   fs.appendFileSync(log, line + "\n");
@@ -61,7 +62,6 @@ const ARRAYS = [
 ];
 const QUALITIES = [
   ["Uncertain", StatusCodes.UncertainLastUsableValue],
-  ["Subnormal", StatusCodes.UncertainSubNormal],
   ["SensorFailure", StatusCodes.BadSensorFailure],
   ["Waiting", StatusCodes.BadWaitingForInitialData],
   ["LocalOverride", StatusCodes.GoodLocalOverride],
@@ -247,7 +247,11 @@ async function main() {
     serverCertificateManager: manager,
     userCertificateManager: users,
     serverCapabilities: {
-      operationLimits: { maxNodesPerRead: NODES_PER_READ, maxNodesPerBrowse: NODES_PER_BROWSE },
+      operationLimits: {
+        maxNodesPerRead: NODES_PER_READ,
+        maxNodesPerBrowse: NODES_PER_BROWSE,
+        maxMonitoredItemsPerCall: ITEMS_PER_CALL,
+      },
     },
     nodeset_filename: [nodesets.standard, nodeset],
   });

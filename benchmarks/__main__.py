@@ -8,7 +8,19 @@ import tempfile
 
 from benchmarks.measuring import print_result, save
 
-NAMES = ("engine", "locks", "journal", "ingest", "verify", "search", "modbus", "latency")
+NAMES = (
+    "engine",
+    "locks",
+    "journal",
+    "ingest",
+    "verify",
+    "search",
+    "modbus",
+    "contended",
+    "quarantine",
+    "leaks",
+    "latency",
+)
 
 
 def main() -> int:

@@ -90,6 +90,7 @@ class Device:
             self.descriptors = [self._checked(self._listening)]
         else:
             self._checked(self._lib.modbus_connect(self._context))
+            self._lib.modbus_flush(self._context)  # what came before it was there is not for it
             self._serial = self._lib.modbus_get_socket(self._context)
             self.descriptors = [self._serial]
 

@@ -20,6 +20,9 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_F32 = struct.Struct(">f")
+_WHOLE_IN_F32 = 2**24
+"""Below it a 32-bit number holds every whole number, so that none has a shorter decimal."""
 
 
 class Interlock(BaseModel):
@@ -107,12 +110,7 @@ class DeviceTag(BaseModel):
 
     def named(self, number: Value) -> Value:
         """Return the enum's name for a number; raise ValueError where it has none."""
-        if not self.enum:
-            return number
-        for name, known in self.enum.items():
-            if known == number:
-                return name
-        raise ValueError(f"it holds {number}, which its enum does not know")
+        return name_of(self.enum, number) if self.enum else number
 
     def number(self, value: Value) -> Value:
         """Return the number for a name of the enum; raise ValueError where it is none."""
@@ -161,6 +159,14 @@ def _numbers(value: Any) -> list[float]:
     return [value]
 
 
+def name_of(enum: Mapping[str, int], number: Value) -> str:
+    """Return an enum's name for a number; raise ValueError where it has none."""
+    for name, known in enum.items():
+        if known == number:
+            return name
+    raise ValueError(f"it holds {number}, which its enum does not know")
+
+
 def check_names(tags: Iterable[DeviceTag]) -> None:
     """Raise ValueError when two tags have one name, or an interlock names none of them."""
     found = list(tags)
@@ -177,9 +183,11 @@ def check_names(tags: Iterable[DeviceTag]) -> None:
 
 def shortest_f32(number: float) -> float:
     """Return the shortest decimal that is the same 32-bit number: 64.09, not 64.08999633789062."""
-    exact = struct.pack(">f", number)
+    if number.is_integer() and abs(number) < _WHOLE_IN_F32:
+        return number
+    exact = _F32.pack(number)
     for digits in range(6, 9):
         short = float(f"{number:.{digits}g}")
-        if struct.pack(">f", short) == exact:
+        if _F32.pack(short) == exact:
             return short
     return number

@@ -20,7 +20,10 @@ from pymodbus.pdu import ExceptionResponse, ModbusPDU
 
 from smartops import errors, locks
 from smartops.drivers import wire_notes
+from smartops.drivers.block_reading import BlockReader
+from smartops.drivers.cancelling import heeded
 from smartops.drivers.coalesce import Block, Hole, gaps, plan_reads
+from smartops.drivers.modbus_answers import ANSWERS
 from smartops.drivers.pacing import Pacing
 from smartops.drivers.quarantine import PATIENT, Patience, Quarantine
 from smartops.drivers.readings import Reading, Value
@@ -43,6 +46,7 @@ _EXCEPTIONS = {
     10: "gateway path unavailable",
     11: "gateway target did not respond",
 }
+_MOST_PLANS = 64
 _BUSY = frozenset({5, 6, 10, 11})
 _SHORT = 0
 """Stands for an answer with fewer values than were asked for: some devices cut it at their end."""
@@ -137,7 +141,8 @@ async def _connect(
     client: AsyncModbusTcpClient | AsyncModbusSerialClient, connection: Connection
 ) -> None:
     try:
-        connected = await client.connect()
+        with heeded():
+            connected = await client.connect()
     except (ValueError, OSError) as error:  # a baud rate or a port that the system does not know
         raise errors.DeviceUnreachable(f"{connection.name}: {error}") from error
     if not connected:
@@ -150,8 +155,9 @@ async def _connect(
 def _client(connection: Connection) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
     timeout_s = connection.timeout.total_seconds()
     line = connection.line
+    client: AsyncModbusTcpClient | AsyncModbusSerialClient
     if connection.transport == "rtu" and line is not None:
-        return AsyncModbusSerialClient(
+        client = AsyncModbusSerialClient(
             line.port,
             framer=FramerType.RTU,
             baudrate=line.baudrate,
@@ -161,15 +167,19 @@ def _client(connection: Connection) -> AsyncModbusTcpClient | AsyncModbusSerialC
             retries=0,
             reconnect_delay=0,
         )
-    framer = FramerType.SOCKET if connection.transport == "tcp" else FramerType.RTU
-    return AsyncModbusTcpClient(
-        connection.host,
-        port=connection.port,
-        framer=framer,
-        timeout=timeout_s,
-        retries=0,
-        reconnect_delay=0,
-    )
+    else:
+        framer = FramerType.SOCKET if connection.transport == "tcp" else FramerType.RTU
+        client = AsyncModbusTcpClient(
+            connection.host,
+            port=connection.port,
+            framer=framer,
+            timeout=timeout_s,
+            retries=0,
+            reconnect_delay=0,
+        )
+    for answer in ANSWERS:
+        client.register(answer)
+    return client
 
 
 class ModbusDriver(TaggedDevice[Tag]):
@@ -183,6 +193,7 @@ class ModbusDriver(TaggedDevice[Tag]):
         self._connection = connection
         self._holes: list[Hole] | None = None
         self._quarantine = connection.quarantine
+        self._plans: dict[tuple[str, ...], list[BlockReader]] = {}
         late = connection.timeout if connection.late is None else connection.late
         self._pacing = Pacing(
             wire_notes.OpenQuestion(connection.resource) if connection.transport != "tcp" else None,
@@ -206,12 +217,12 @@ class ModbusDriver(TaggedDevice[Tag]):
         A tag that the device refuses, or whose words are no value, has quality bad and a reason.
         Raises UnknownTag, DeviceTimeout, DeviceBusy, DeviceUnreachable.
         """
-        wanted = [self.tag(name) for name in names]
+        wanted = tuple(names)
         readings: dict[str, Reading] = {}
-        for block in self.plan(wanted):
-            for reading in await self._read_block(block):
+        for reader in self._readers(wanted):
+            for reading in await self._read_block(reader):
                 readings[reading.tag] = reading
-        return [readings[tag.name] for tag in wanted]
+        return [readings[name] for name in wanted]
 
     def plan(self, tags: Iterable[Tag]) -> list[Block]:
         """Return the requests that reading these tags takes."""
@@ -225,61 +236,68 @@ class ModbusDriver(TaggedDevice[Tag]):
             holes=self._holes,
         )
 
+    def _readers(self, names: tuple[str, ...]) -> list[BlockReader]:
+        """Return what reads these tags; whoever watches a device asks for the same ones again."""
+        if names not in self._plans:
+            plan = self.plan(map(self.tag, names))
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            self._plans[names] = [BlockReader.of(block) for block in plan]
+        return self._plans[names]
+
     # --- reading -----------------------------------------------------------------------------
 
-    async def _read_block(self, block: Block) -> list[Reading]:
+    async def _read_block(self, reader: BlockReader) -> list[Reading]:
         try:
-            words = await self._fetch(block)
+            data = await self._fetch(reader)
         except errors.DeviceRefused as error:
-            if len(block.tags) > 1 and error.code in _BAD_ADDRESS:
-                return await self._one_by_one(block)
-            return [_bad(tag, str(error)) for tag in block.tags]
-        now = datetime.now(UTC)
-        return [_decode(tag, words[tag.address - block.address :], now) for tag in block.tags]
+            if len(reader.parts) > 1 and error.code in _BAD_ADDRESS:
+                return await self._one_by_one(reader.block)
+            return reader.bad(str(error), datetime.now(UTC))
+        return reader.readings(data, datetime.now(UTC))
 
     async def _one_by_one(self, block: Block) -> list[Reading]:
         """Read the tags of a block that was refused by themselves; remember where its holes are."""
         found: list[Reading] = []
         holes: list[Hole] = []
         for tag in block.tags:
+            reader = BlockReader.of(Block(tag.area, tag.address, tag.words, (tag,)))
             try:
-                words = await self._fetch(Block(tag.area, tag.address, tag.words, (tag,)))
-                found.append(_decode(tag, words, datetime.now(UTC)))
+                found += reader.readings(await self._fetch(reader), datetime.now(UTC))
             except errors.DeviceRefused as error:
-                found.append(_bad(tag, str(error)))
+                found += reader.bad(str(error), datetime.now(UTC))
                 holes.append(Hole(tag.area, tag.address, tag.address + tag.words - 1))
         # Where each tag can be read by itself, what lies between them was refused.
         holes = holes or gaps(block)
         self._holes = [*(self._holes or ()), *holes]
+        self._plans.clear()
         wire_notes.remember_holes(self._connection.resource, self._connection.unit, holes)
         return found
 
-    async def _fetch(self, block: Block) -> list[Any]:
-        unit, count = self._connection.unit, block.count
+    async def _fetch(self, reader: BlockReader) -> bytes:
+        """Return the data of the answer, whole."""
+        unit, block = self._connection.unit, reader.block
         read = {
             "coil": self._client.read_coils,
             "discrete": self._client.read_discrete_inputs,
             "holding": self._client.read_holding_registers,
             "input": self._client.read_input_registers,
         }[block.area]
-        what = f"reading {block.area} {block.address}..{block.address + count - 1}"
-        answer = await self._ask(
-            lambda: read(block.address, count=count, device_id=unit),
-            _READ_FUNCTIONS[block.area],
-            what,
-        )
-        if block.area in {"coil", "discrete"}:
-            values: list[Any] = list(answer.bits)
-            if len(values) == -(-count // 8) * 8:  # padded to a multiple of 8
-                values = values[:count]
-        else:
-            values = list(answer.registers)
-        if len(values) != count:
+        what = f"reading {block.area} {block.address}..{block.address + block.count - 1}"
+        with heeded():
+            answer: Any = await self._ask(
+                lambda: read(block.address, count=block.count, device_id=unit),
+                _READ_FUNCTIONS[block.area],
+                what,
+            )
+        data: bytes = answer.data
+        if len(data) != reader.size:
             self._pacing.unanswered()  # the right one may be on its way
-            short = errors.DeviceRefused(f"{self.name}: {what}: {len(values)} came back")
+            text = f"{len(data)} bytes came back, and not {reader.size}"
+            short = errors.DeviceRefused(f"{self.name}: {what}: {text}")
             short.code = _SHORT
             raise short
-        return values
+        return data
 
     async def _ask(self, call: Callable[[], Awaitable[Any]], function: int, what: str) -> ModbusPDU:
         try:
@@ -379,15 +397,3 @@ def _refusal(code: int, what: str) -> errors.SmartOpsError:
     refused = errors.DeviceRefused(text)
     refused.code, refused.not_done = code, code in _UNTOUCHED
     return refused
-
-
-def _decode(tag: Tag, words: list[Any], now: datetime) -> Reading:
-    try:
-        value = tag.decode(words[: tag.words])
-    except ValueError as error:
-        return Reading(tag.name, None, tag.unit, "bad", str(error), now)
-    return Reading(tag.name, value, tag.unit, "good", "", now)
-
-
-def _bad(tag: Tag, reason: str) -> Reading:
-    return Reading(tag.name, None, tag.unit, "bad", reason, datetime.now(UTC))

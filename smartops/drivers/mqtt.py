@@ -26,6 +26,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from smartops import errors
+from smartops.drivers import mqtt_wire
 from smartops.drivers.mqtt_connection import Connection, Message, Qos, Version, tls_context
 from smartops.drivers.mqtt_payload import decode
 from smartops.drivers.quarantine import Quarantine
@@ -47,7 +48,7 @@ _CALLBACKS = ("on_connect", "on_disconnect", "on_publish", "on_subscribe", "on_m
 logger = logging.getLogger(__name__)
 
 
-class _Client(paho.Client):
+class _Client(mqtt_wire.WiredClient):
     """The library's client, which hears what a broker says to a message of QoS 2."""
 
     def _handle_pubrec(self) -> MQTTErrorCode:
@@ -94,7 +95,7 @@ class MqttDriver:
         self._messages: asyncio.Queue[Message] = asyncio.Queue(_MOST_WAITING)
         self._client = self._new_client()
 
-    def _new_client(self) -> paho.Client:
+    def _new_client(self) -> _Client:
         connection = self._connection
         five = connection.version == "5"
         client = _Client(
@@ -174,15 +175,11 @@ class MqttDriver:
         """Connect, and wait until the broker has let us in."""
         connection, limit_s = self._connection, self._connection.timeout.total_seconds()
         try:
-            if connection.tls:
-                self._client.tls_set_context(tls_context(connection))
-            await asyncio.to_thread(
-                self._client.connect,
-                connection.host,
-                connection.port,
-                _KEEPALIVE_S,
-                **self._session(),
+            tls = tls_context(connection) if connection.tls else None
+            self._client.wire = await mqtt_wire.reach(
+                connection.host, connection.port, limit_s, tls
             )
+            self._client.connect(connection.host, connection.port, _KEEPALIVE_S, **self._session())
         except ssl.SSLError as error:
             raise errors.UntrustedServer(f"{self.name}: {self._where}: {error}") from error
         except (OSError, ValueError) as error:
@@ -221,6 +218,8 @@ class MqttDriver:
         with contextlib.suppress(Exception):  # what is not connected cannot say goodbye
             self._client.disconnect()
         self._client.loop_stop()
+        if self._client.wire is not None:
+            self._client.wire.close()
         # It closes its last sockets when nothing refers to it any more, and these go around.
         for name in _CALLBACKS:
             setattr(self._client, name, None)

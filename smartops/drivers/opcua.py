@@ -29,6 +29,7 @@ from smartops.drivers.opcua_session import (
     LimitedClient,
     edge,
     new_client,
+    plain_cancel,
     refusal,
 )
 from smartops.drivers.opcua_structures import is_own, known
@@ -76,7 +77,8 @@ async def _close(client: LimitedClient, connection: Connection) -> None:
     try:
         with contextlib.suppress(Exception):  # it may be gone: then it is closed
             async with asyncio.timeout(connection.timeout.total_seconds()):
-                await client.disconnect()
+                with plain_cancel():
+                    await client.disconnect()
     finally:  # whatever became of saying goodbye, and also when that was cancelled
         protocol = client.uaclient.protocol
         if protocol is not None and protocol.transport is not None:

@@ -211,11 +211,23 @@ def _first_certificate(chain: bytes) -> bytes:
 
 
 @contextlib.contextmanager
+def plain_cancel() -> Iterator[None]:
+    """Make the library's own kind of cancellation the plain one: no time limit knows the other."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if type(error) is asyncio.CancelledError:
+            raise
+        raise asyncio.CancelledError from error
+
+
+@contextlib.contextmanager
 def edge(connection: Connection, what: str) -> Iterator[None]:
     """Turn the library's errors into ours, with what was being done."""
     text = f"{connection.name}: {what}"
     try:
-        yield
+        with plain_cancel():
+            yield
     except errors.SmartOpsError:
         raise
     except UaStatusCodeError as error:

@@ -36,7 +36,9 @@ class Pacing:
         self._not_before = asyncio.get_running_loop().time() + seconds
 
     async def _until_then(self) -> None:
-        await asyncio.sleep(max(self._not_before - asyncio.get_running_loop().time(), 0))
+        left_s = self._not_before - asyncio.get_running_loop().time()
+        if left_s > 0:
+            await asyncio.sleep(left_s)
 
     def answered(self) -> None:
         """Take note that the answer is there: only the pause has to pass."""

@@ -90,7 +90,7 @@ async def open_line(connection: Connection) -> AsyncIterator[SerialDriver]:
         for place in (wire, connection.quarantine):
             place.claim()
         with wire.trial():
-            line = await asyncio.to_thread(_opened, connection)
+            line = await _open(connection)
         driver = SerialDriver(line, connection)
         try:
             yield driver
@@ -98,7 +98,29 @@ async def open_line(connection: Connection) -> AsyncIterator[SerialDriver]:
             try:
                 await driver.quiet()
             finally:
-                await asyncio.shield(asyncio.to_thread(_close, line))
+                await _to_its_end(asyncio.ensure_future(asyncio.to_thread(_close, line)))
+
+
+async def _open(connection: Connection) -> Any:
+    opening = asyncio.ensure_future(asyncio.to_thread(_opened, connection))
+    try:
+        return await _to_its_end(opening)
+    except asyncio.CancelledError:
+        if opening.done() and not opening.cancelled() and opening.exception() is None:
+            await asyncio.to_thread(_close, opening.result())
+        raise
+
+
+async def _to_its_end(work: asyncio.Future[Any]) -> Any:
+    """Wait for a thread that has begun, also when that is broken off.
+
+    The line would be given to the next one while this process has it open still.
+    """
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait({work})
+        raise
 
 
 def _opened(connection: Connection) -> Any:

@@ -9,43 +9,23 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from smartops.drivers.device_tag import DeviceTag, check_names, shortest_f32
+from smartops.drivers.device_tag import DeviceTag, check_names
 from smartops.drivers.readings import Value
+from smartops.drivers.registers import (
+    FLOATS,
+    FORMATS,
+    WORDS,
+    Decoder,
+    Encoding,
+    Form,
+    Kind,
+    Order,
+    decoder,
+    swapped_bytes,
+)
 
 Area = Literal["coil", "discrete", "input", "holding"]
-Kind = Literal[
-    "bool",
-    "u16",
-    "i16",
-    "u32",
-    "i32",
-    "u64",
-    "i64",
-    "f16",
-    "f32",
-    "f64",
-    "bcd16",
-    "bcd32",
-    "string",
-]
-Order = Literal["ABCD", "CDAB", "BADC", "DCBA"]
-Encoding = Literal["ascii", "latin-1", "utf-8", "utf-16-be"]
-
-_FORMATS = {
-    "u16": "H",
-    "i16": "h",
-    "u32": "I",
-    "i32": "i",
-    "u64": "Q",
-    "i64": "q",
-    "f16": "e",
-    "f32": "f",
-    "f64": "d",
-    "bcd16": "H",
-    "bcd32": "I",
-}
-_FLOATS = ("f16", "f32", "f64")
-_BIT_AREAS = ("coil", "discrete")
+BIT_AREAS = ("coil", "discrete")
 Rules = Iterator[tuple[bool, str]]
 """What is wrong, and why, where it is."""
 _MOST_WORDS = 125
@@ -94,7 +74,7 @@ class Tag(DeviceTag):
 
     def _rules_of_form(self) -> Rules:
         """Return what is wrong with how its words are read."""
-        in_bits, bits = self.area in _BIT_AREAS, self.kind == "bool"
+        in_bits, bits = self.area in BIT_AREAS, self.kind == "bool"
         yield in_bits and not (bits and self.bit is None), f"a {self.area} is a bool without a bit"
         yield (
             not in_bits and bits != (self.bit is not None),
@@ -117,7 +97,7 @@ class Tag(DeviceTag):
         finite = self.scale != 0 and math.isfinite(self.scale) and math.isfinite(self.offset)
         yield not finite, "scale must be a finite number and not 0, offset a finite number"
         yield plain and self.scaled, f"a {self.kind} has no scale and no offset"
-        whole = self.kind not in _FLOATS
+        whole = self.kind not in FLOATS
         yield (
             bool(self.enum) and not (whole and not self.scaled),
             "an enum is for whole numbers without scale and offset",
@@ -131,7 +111,7 @@ class Tag(DeviceTag):
 
     def _rules_of_size(self) -> Rules:
         """Return what is wrong with where it lies."""
-        most = _MOST_BITS if self.area in _BIT_AREAS else _MOST_WORDS
+        most = _MOST_BITS if self.area in BIT_AREAS else _MOST_WORDS
         yield self.words > most, "it is longer than one request can read"
         read_only = self.area in {"discrete", "input"}
         no_way = f"a {self.area} cannot be written: the protocol has no way"
@@ -144,61 +124,47 @@ class Tag(DeviceTag):
 
     def _useful_orders(self) -> tuple[str, ...]:
         """Return the orders that read another value than ABCD does."""
-        if self.area in _BIT_AREAS:
+        if self.area in BIT_AREAS:
             return ()
-        if self._one_word in {1, 0} or self.kind == "string":
+        if WORDS[self.kind] < 2:
             return ("BADC",)
         return ("CDAB", "BADC", "DCBA")
 
     @property
-    def _one_word(self) -> int:
-        """How many registers one value fills; 0 for a string."""
-        return 0 if self.kind == "string" else struct.calcsize(_FORMATS.get(self.kind, "H")) // 2
-
-    @property
     def words(self) -> int:
         """How many registers (or coils) it fills."""
-        return self.length or self._one_word * self.count
+        return self.length or WORDS[self.kind] * self.count
 
     @property
     def scaled(self) -> bool:
         """Whether raw numbers are turned into values by scale and offset."""
         return self.scale != 1.0 or self.offset != 0.0
 
-    def decode(self, words: Sequence[int]) -> Value:
-        """Return the value of the registers; raise ValueError for what is no value."""
-        if self.area in _BIT_AREAS:
-            bits: list[bool] = [bool(word) for word in words]
-            return bits if self.count > 1 else bits[0]
-        if self.kind == "string":
-            raw = self._reorder(_bytes(words))
-            return raw.decode(self.encoding).rstrip("\0 ")
-        size = self._one_word
-        values: list[Value] = [
-            self._unpack(self._reorder(_bytes(words[at : at + size])))
-            for at in range(0, len(words), size)
-        ]
-        return values if self.count > 1 else values[0]
+    @property
+    def decoder(self) -> Decoder:
+        """What reads its value out of the bytes of an answer."""
+        return decoder(
+            Form(
+                self.area in BIT_AREAS,
+                self.kind,
+                self.order,
+                self.bit,
+                self.length,
+                self.encoding,
+                self.count,
+                self.scale,
+                self.offset,
+                self.not_available,
+                tuple(self.enum.items()),
+            )
+        )
 
-    def _unpack(self, raw: bytes) -> Value:
-        if self.bit is not None:
-            return bool((int.from_bytes(raw, "big") >> self.bit) & 1)
-        number: int | float = struct.unpack(f">{_FORMATS[self.kind]}", raw)[0]
-        if number in self.not_available or int.from_bytes(raw, "big") in self.not_available:
-            raise ValueError(f"the registers hold {number}, which means that there is no value")
-        if self.kind in {"bcd16", "bcd32"}:
-            digits = f"{number:x}"
-            if not digits.isdecimal():
-                raise ValueError(f"the registers hold 0x{digits}, no binary-coded decimal")
-            number = int(digits)
-        if not math.isfinite(number):
-            raise ValueError(f"the registers hold {number}, no number")
-        if self.kind == "f32":
-            number = shortest_f32(number)
-        if self.enum:
-            return self.named(number)
-        # 15 digits: what a number of 64 bits holds for sure, however small the scale is.
-        return float(f"{number * self.scale + self.offset:.15g}") if self.scaled else number
+    def decode(self, words: Sequence[int]) -> Value:
+        """Return the value of the registers or coils; raise ValueError for what is no value."""
+        if self.area in BIT_AREAS:
+            bits = sum(bool(word) << place for place, word in enumerate(words))
+            return self.decoder(bits.to_bytes(-(-len(words) // 8), "little"), 0)
+        return self.decoder(b"".join(word.to_bytes(2, "big") for word in words), 0)
 
     def encode(self, value: Value) -> list[int]:
         """Return the registers for a value; raise ValueError when it does not fit."""
@@ -236,7 +202,7 @@ class Tag(DeviceTag):
         if not math.isfinite(value):
             raise ValueError(f"{value!r} is no number")
         raw = (value - self.offset) / self.scale if self.scaled else value
-        if self.kind not in _FLOATS:
+        if self.kind not in FLOATS:
             nearest = round(raw)
             if not self.scaled and nearest != raw:
                 raise ValueError(f"{value} is no whole number")
@@ -244,14 +210,14 @@ class Tag(DeviceTag):
         try:
             if self.kind in {"bcd16", "bcd32"}:
                 raw = int(str(raw), 16) if raw >= 0 else -1
-            return struct.pack(f">{_FORMATS[self.kind]}", raw)
+            return struct.pack(f">{FORMATS[self.kind]}", raw)
         except (struct.error, OverflowError):
             raise ValueError(f"{value} does not fit into {self.kind}") from None
 
     def _reorder(self, raw: bytes) -> bytes:
         """Turn device order into big-endian, or back: each order is its own inverse."""
         if self.order in {"BADC", "DCBA"}:
-            raw = b"".join(raw[i : i + 2][::-1] for i in range(0, len(raw), 2))
+            raw = swapped_bytes(raw)
         if self.order in {"CDAB", "DCBA"} and self.kind != "string":
             raw = b"".join(raw[i : i + 2] for i in range(len(raw) - 2, -1, -2))
         return raw
@@ -260,10 +226,6 @@ class Tag(DeviceTag):
         """Return what the registers can hold of a value; raise ValueError when it does not fit."""
         encoded = self.encode(value)
         return value if self.kind == "bool" else self.decode(encoded)
-
-
-def _bytes(words: Sequence[int]) -> bytes:
-    return b"".join(word.to_bytes(2, "big") for word in words)
 
 
 def check_map(tags: Iterable[Tag]) -> None:

@@ -116,8 +116,6 @@ async def test_who_may_come_in(broker: Broker) -> None:
             pass
 
 
-# The library leaves a socket whose handshake failed to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_tls(broker: Broker) -> None:
     """Both sides show a certificate; a broker that nobody knows is not trusted."""
     certificate, key = broker.client_files

@@ -95,6 +95,9 @@ def test_strings_and_scale() -> None:
     assert level.decode([524]) == 52.4
     assert level.encode(52.44) == [524]
     assert tag(kind="u16", scale=1e-11).decode([4]) == 4e-11
+    huge = tag(kind="f64", scale=10.0)
+    with pytest.raises(ValueError, match="once it is scaled"):
+        huge.decode(list(struct.unpack(">4H", struct.pack(">d", 1e308))))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ help: ## list the commands
 setup: ## the virtual environment, the pinned packages, the system packages
 	@bash scripts/setup.sh
 
-setup-test: ## what the tests need beyond `setup`: MariaDB
+setup-test: ## what the tests need beyond `setup`: MariaDB, servers of other makes
 	@bash scripts/setup.sh --test
 
 run: setup ## the main job on embedded defaults, end to end; nothing is left running

@@ -71,7 +71,7 @@ MODBUS = Matrix(
         Fault("wrong-unit", "another unit answers", (_TIMEOUT, _UNKNOWN)),
         Fault("wrong-function", "an answer to another function comes", (_MISREAD, _UNKNOWN)),
         Fault("wrong-exception", "another function is refused", (_MISREAD, _UNKNOWN)),
-        Fault("short", "the answer has too few registers", (_MISREAD, _UNKNOWN)),
+        Fault("short", "the answer has too few registers", (_BAD, _UNKNOWN)),
         Fault("garbage", "garbage comes in place of the answer", (_TIMEOUT, _UNKNOWN)),
         Fault("exception-1", "the device knows no such function", (_BAD, _REFUSED)),
         Fault("exception-2", "the device knows no such address", (_BAD, _REFUSED)),

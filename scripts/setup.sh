@@ -22,6 +22,8 @@ has_chromium() { [ -n "${SMARTOPS_BROWSER_EXECUTABLE:-}" ] || command -v chromiu
 has_mariadb() { command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] ||
   [ -n "${SMARTOPS_TEST_MYSQL_URL:-}" ]; }
 has_mosquitto() { command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ]; }
+has_mbpoll() { command -v mbpoll >/dev/null; }
+has_node() { command -v node >/dev/null && command -v npm >/dev/null; }
 has_mariadb_client() { command -v mariadb-dump >/dev/null && command -v mariadb-binlog >/dev/null; }
 
 missing=()
@@ -32,6 +34,9 @@ has_chromium || missing+=(chromium fonts-dejavu-core)
 has_mosquitto || missing+=(mosquitto)
 if [ "${1:-}" = --test ] && ! has_mariadb; then missing+=(mariadb-server-core mariadb-client-core); fi
 if [ "${1:-}" = --test ] && ! has_mariadb_client; then missing+=(mariadb-client); fi
+if [ "${1:-}" = --test ] && ! has_mbpoll; then missing+=(mbpoll); fi
+if [ "${1:-}" = --test ] && ! command -v node >/dev/null; then missing+=(nodejs); fi
+if [ "${1:-}" = --test ] && ! command -v npm >/dev/null; then missing+=(npm); fi
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -52,6 +57,20 @@ if [ ${#missing[@]} -gt 0 ]; then
     stop "missing: ${missing[*]}. Install them (Debian: sudo apt-get install ${missing[*]}) and call again."
   else
     say "missing: ${missing[*]}. Steps that need them will say so (Debian: sudo apt-get install ${missing[*]})."
+  fi
+fi
+
+# --- servers of other makes, for the tests ---------------------------------------------------
+if [ "${1:-}" = --test ] && has_node; then
+  stamp=tests/node/node_modules/.installed
+  want=$({ cat tests/node/package-lock.json; node --version; } | sha256sum | cut -d' ' -f1)
+  if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+    say "installing the servers of other makes into tests/node by npm (half a minute or so)"
+    if (cd tests/node && npm ci --loglevel=error >&2); then
+      printf '%s\n' "$want" > "$stamp"
+    else
+      say "npm could not install them; the tests that need them will say so"
+    fi
   fi
 fi
 

@@ -48,7 +48,9 @@ _EXCEPTIONS = {
 }
 _MOST_PLANS = 64
 _BUSY = frozenset({5, 6, 10, 11})
-_BAD_ADDRESS = frozenset({2, 3})
+_SHORT = 0
+"""Stands for an answer with fewer values than were asked for: some devices cut it at their end."""
+_BAD_ADDRESS = frozenset({2, 3, _SHORT})
 _UNTOUCHED = frozenset({1, 2, 3})  # with 4 the device failed while it was at it
 _NOBODY_THERE = 11
 _NOT_DONE = frozenset({6, 10})  # 5 means "under way", and after 11 the device may have heard it
@@ -256,10 +258,15 @@ class ModbusDriver(TaggedDevice[Tag]):
 
     async def _one_by_one(self, block: Block) -> list[Reading]:
         """Read the tags of a block that was refused by themselves; remember where its holes are."""
-        alone = [BlockReader.of(_single(tag)) for tag in block.tags]
-        found = [(await self._read_block(reader))[0] for reader in alone]
-        bad = [tag for tag, reading in zip(block.tags, found, strict=True) if reading.value is None]
-        holes = [Hole(tag.area, tag.address, tag.address + tag.words - 1) for tag in bad]
+        found: list[Reading] = []
+        holes: list[Hole] = []
+        for tag in block.tags:
+            reader = BlockReader.of(Block(tag.area, tag.address, tag.words, (tag,)))
+            try:
+                found += reader.readings(await self._fetch(reader), datetime.now(UTC))
+            except errors.DeviceRefused as error:
+                found += reader.bad(str(error), datetime.now(UTC))
+                holes.append(Hole(tag.area, tag.address, tag.address + tag.words - 1))
         # Where each tag can be read by itself, what lies between them was refused.
         holes = holes or gaps(block)
         self._holes = [*(self._holes or ()), *holes]
@@ -286,9 +293,10 @@ class ModbusDriver(TaggedDevice[Tag]):
         data: bytes = answer.data
         if len(data) != reader.size:
             self._pacing.unanswered()  # the right one may be on its way
-            raise errors.BadAnswer(
-                f"{self.name}: {what}: {len(data)} bytes came back, and not {reader.size}"
-            )
+            text = f"{len(data)} bytes came back, and not {reader.size}"
+            short = errors.DeviceRefused(f"{self.name}: {what}: {text}")
+            short.code = _SHORT
+            raise short
         return data
 
     async def _ask(self, call: Callable[[], Awaitable[Any]], function: int, what: str) -> ModbusPDU:
@@ -389,7 +397,3 @@ def _refusal(code: int, what: str) -> errors.SmartOpsError:
     refused = errors.DeviceRefused(text)
     refused.code, refused.not_done = code, code in _UNTOUCHED
     return refused
-
-
-def _single(tag: Tag) -> Block:
-    return Block(tag.area, tag.address, tag.words, (tag,))

@@ -15,25 +15,31 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from asyncua import ua
-from asyncua.client.client import Client
 from asyncua.client.ua_client import UASocketState
 from asyncua.common.subscription import StatusChangeEvent
 from asyncua.common.ua_utils import data_type_to_variant_type
 from asyncua.ua.attribute_ids import AttributeIds
-from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.uaerrors import UaError
 
 from smartops import errors, locks
-from smartops.drivers.opcua_session import Connection, edge, new_client, plain_cancel, refusal
+from smartops.drivers.opcua_reading import NodeReader
+from smartops.drivers.opcua_session import (
+    CONNECTING,
+    Connection,
+    LimitedClient,
+    edge,
+    new_client,
+    plain_cancel,
+    refusal,
+)
+from smartops.drivers.opcua_structures import is_own, known
 from smartops.drivers.opcua_tags import OpcTag, with_index, with_uri
-from smartops.drivers.opcua_values import plain, reading_of, short, typed
+from smartops.drivers.opcua_values import ABSTRACT, natural, plain, reading_of, short, typed
 from smartops.drivers.quarantine import Quarantine
 from smartops.drivers.readings import Reading, Value
 from smartops.drivers.writing import TaggedDevice
 from smartops.rehearsal import check_url
 
-_AT_ONCE = 500
-"""How many nodes one request asks for where the server gives no limit."""
 _STRUCTURE = 22
 _QUEUE = 10_000
 """How many changes of one node the server keeps until it tells them."""
@@ -67,7 +73,7 @@ async def open_server(connection: Connection, *, alone: bool = True) -> AsyncIte
             yield driver
 
 
-async def _close(client: Client, connection: Connection) -> None:
+async def _close(client: LimitedClient, connection: Connection) -> None:
     try:
         with contextlib.suppress(Exception):  # it may be gone: then it is closed
             async with asyncio.timeout(connection.timeout.total_seconds()):
@@ -79,19 +85,21 @@ async def _close(client: Client, connection: Connection) -> None:
             protocol.transport.abort()
 
 
-async def _connected(client: Client, connection: Connection) -> OpcUaDriver:
-    with edge(connection, "connecting"):
+async def _connected(client: LimitedClient, connection: Connection) -> OpcUaDriver:
+    with edge(connection, CONNECTING):
         await client.connect()
         namespaces = await client.get_namespace_array()
     driver = OpcUaDriver(client, connection, namespaces)
-    await driver.learn_limits()
+    await driver.nodes.learn_limits()
     return driver
 
 
 class OpcUaDriver(TaggedDevice[OpcTag]):
     """An open session. Not for use by several tasks at once."""
 
-    def __init__(self, client: Client, connection: Connection, namespaces: Sequence[str]) -> None:
+    def __init__(
+        self, client: LimitedClient, connection: Connection, namespaces: Sequence[str]
+    ) -> None:
         super().__init__(connection.name, connection.tags)
         self._client = client
         self._connection = connection
@@ -99,8 +107,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         self._types: dict[str, ua.VariantType] = {}
         self._held: dict[str, Any] = {}
         """The structures that were there before they were written."""
-        self._read_at_once = self._browse_at_once = _AT_ONCE
-        self._structures_known = False
+        self.nodes = NodeReader(client, connection)
 
     @property
     def connected(self) -> bool:
@@ -115,19 +122,6 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         except (ValueError, UaError) as error:
             raise errors.UnknownTag(f"{self.name}: {node}: {error}") from None
 
-    async def learn_limits(self) -> None:
-        """Ask how many nodes one request may name; a server that does not say has no limit."""
-        limits = (
-            ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
-            ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
-        )
-        found = []
-        for number in limits:
-            [data] = await self._read([ua.NodeId(ua.Int32(number))])
-            value = data.Value.Value if data.Value is not None else None
-            found.append(min(value, _AT_ONCE) if isinstance(value, int) and value else _AT_ONCE)
-        self._read_at_once, self._browse_at_once = found
-
     # --- reading -----------------------------------------------------------------------------
 
     async def read(self, names: Iterable[str]) -> list[Reading]:
@@ -136,12 +130,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         Raises UnknownTag, DeviceTimeout, DeviceUnreachable.
         """
         wanted = [self.tag(name) for name in names]
-        found = await self._read([self.node_id(tag.node) for tag in wanted])
-        if any(_is_raw(data) for data in found) and not self._structures_known:
-            with edge(self._connection, "reading the types of structures"):
-                await self._client.load_data_type_definitions()
-            self._structures_known = True
-            found = await self._read([self.node_id(tag.node) for tag in wanted])
+        found = await self.nodes.read([self.node_id(tag.node) for tag in wanted])
         now = datetime.now(UTC)
         return [reading_of(tag, data, now) for tag, data in zip(wanted, found, strict=True)]
 
@@ -162,9 +151,13 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         with edge(self._connection, "subscribing"):
             subscription = await self._client.create_subscription(parameters, queue_maxsize=0)
             nodes = [self._client.get_node(node) for node in places]
-            answers = await subscription.subscribe_data_change(
-                nodes, queuesize=_QUEUE, sampling_interval=ua.Double(0.0)
-            )
+            answers: list[Any] = []
+            for start in range(0, len(nodes), self.nodes.watch_at_once):
+                answers += await subscription.subscribe_data_change(
+                    nodes[start : start + self.nodes.watch_at_once],
+                    queuesize=_QUEUE,
+                    sampling_interval=ua.Double(0.0),
+                )
         for tag, answer in zip(places.values(), answers, strict=True):
             if isinstance(answer, ua.StatusCode):
                 raise refusal(answer, f"{self.name}: subscribing to {tag.name}")
@@ -185,56 +178,45 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
             if isinstance(event, StatusChangeEvent):
                 raise errors.DeviceUnreachable(f"{self.name}: the server ends the subscription")
             data = event.data.monitored_item.Value
+            lost = data.StatusCode is not None and data.StatusCode.value & _OVERFLOW == _OVERFLOW
+            if is_own(data.Value):  # nobody knows by which server's types it was taken apart
+                [data] = await self.nodes.read([event.node.nodeid])
             reading = reading_of(places[event.node.nodeid], data, datetime.now(UTC))
-            if data.StatusCode is not None and data.StatusCode.value & _OVERFLOW == _OVERFLOW:
+            if lost:
                 reading = replace(reading, reason="changes before this one were lost")
             yield reading
-
-    async def _read(
-        self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value
-    ) -> list[ua.DataValue]:
-        found: list[ua.DataValue] = []
-        for start in range(0, len(nodes), self._read_at_once):
-            wanted = [
-                ua.ReadValueId(NodeId=node, AttributeId=attribute)
-                for node in nodes[start : start + self._read_at_once]
-            ]
-            asked = ua.ReadParameters(
-                TimestampsToReturn=ua.TimestampsToReturn.Both, NodesToRead=wanted
-            )
-            with edge(self._connection, f"reading {len(wanted)} nodes"):
-                answers = await self._client.uaclient.read(asked)
-            if len(answers) != len(wanted):
-                raise errors.BadAnswer(
-                    f"{self.name}: {len(answers)} answers to {len(wanted)} questions"
-                )
-            found += answers
-        return found
 
     # --- writing -----------------------------------------------------------------------------
 
     async def send(self, tag: OpcTag, value: Value) -> None:
         """Send the value once; return when the server has taken it."""
         node = self.node_id(tag.node)
-        try:
-            variant = await self._variant(tag, node, value)
-        except errors.TransientError as error:
-            error.not_done = True  # nothing but questions was sent so far
-            raise
-        item = ua.WriteValue(
-            NodeId=node, AttributeId=AttributeIds.Value, Value=ua.DataValue(variant)
-        )
         text = f"writing {tag.name}"
-        with edge(self._connection, text):
-            [status] = await self._client.uaclient.write(ua.WriteParameters(NodesToWrite=[item]))
+        async with AsyncExitStack() as open_things:
+            try:
+                kind = await self._type_of(node)
+                if kind is ua.VariantType.ExtensionObject:
+                    await open_things.enter_async_context(self.nodes.own_types())
+                variant = await self._variant(tag, node, kind, value)
+            except errors.TransientError as error:
+                error.not_done = True  # nothing but questions was sent so far
+                raise
+            item = ua.WriteValue(
+                NodeId=node, AttributeId=AttributeIds.Value, Value=ua.DataValue(variant)
+            )
+            asked = ua.WriteParameters(NodesToWrite=[item])
+            with edge(self._connection, text):
+                [status] = await self._client.uaclient.write(asked)
         if status.is_bad():
             raise refusal(status, f"{self.name}: {text}")
 
-    async def _variant(self, tag: OpcTag, node: ua.NodeId, value: Value) -> ua.Variant:
-        kind = await self._type_of(node)
+    async def _variant(
+        self, tag: OpcTag, node: ua.NodeId, kind: ua.VariantType, value: Value
+    ) -> ua.Variant:
+        """Return what to send; for a structure the server's types have to be known."""
         now: Any = None
         if kind is ua.VariantType.ExtensionObject:
-            [data] = await self._read([node])
+            [data] = await self.nodes.ask([node])
             now = data.Value.Value if data.Value is not None else None
             self._held[node.to_string()] = now
         number = tag.number(value)
@@ -247,12 +229,22 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         """Return the type that the server wants, asked for once."""
         key = node.to_string()
         if key not in self._types:
-            [data] = await self._read([node], AttributeIds.DataType)
+            [data] = await self.nodes.read([node], AttributeIds.DataType)
             if data.Value is None or data.Value.Value is None:
                 status = data.StatusCode or ua.StatusCode()
                 raise errors.DeviceRefused(f"{self.name}: {key}: {status.name}")
-            self._types[key] = await self._variant_type(data.Value.Value)
+            kind = await self._variant_type(data.Value.Value)
+            self._types[key] = await self._held_type(node) if kind is ABSTRACT else kind
         return self._types[key]
+
+    async def _held_type(self, node: ua.NodeId) -> ua.VariantType:
+        """Return the type of what a node holds, for one that may hold any number or anything."""
+        [data] = await self.nodes.read([node])
+        if data.Value is None or data.Value.VariantType is ua.VariantType.Null:
+            raise errors.DeviceRefused(
+                f"{self.name}: {node.to_string()}: the server does not say which type it wants"
+            )
+        return data.Value.VariantType
 
     async def _variant_type(self, data_type: ua.NodeId) -> ua.VariantType:
         with edge(self._connection, "reading a type"):
@@ -289,6 +281,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         variants = []
         for given, argument in zip(arguments, wanted, strict=True):
             kind = await self._variant_type(argument.DataType)
+            kind = natural(given) if kind is ABSTRACT else kind
             value = typed(given, kind)
             variants.append(ua.Variant(value, kind, is_array=isinstance(given, list)))
         return variants
@@ -307,10 +300,20 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         )
         what = f"calling {method}"
         try:
+            # What it gives is not to be taken for a structure of another server; and nobody who
+            # calls another server has to wait for this one.
+            async with known.of(self.nodes.owner, None):
+                pass
             with edge(self._connection, what):
                 [result] = await self._client.uaclient.call([request])
             if result.StatusCode.is_bad():
                 raise refusal(result.StatusCode, f"{self.name}: {what}")
+            meanwhile = known.owner not in {None, self.nodes.owner}
+            if meanwhile and any(is_own(found) for found in result.OutputArguments or ()):
+                raise errors.BadAnswer(
+                    f"{self.name}: {what}: it gives a structure, while one of another server was "
+                    "read"
+                )
             return [plain(argument) for argument in result.OutputArguments or ()]
         except (errors.DeviceRefused, errors.AuthenticationFailed):
             raise
@@ -353,7 +356,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
                     found.append({"node": shown, "name": name, "class": kind})
             level = following
         variables = [entry for entry in found if entry["class"] == "variable"]
-        values = await self._read([self.node_id(entry["node"]) for entry in variables])
+        values = await self.nodes.read([self.node_id(entry["node"]) for entry in variables])
         for entry, data in zip(variables, values, strict=True):
             entry["value"] = plain(data.Value.Value) if data.Value is not None else None
             entry["type"] = data.Value.VariantType.name if data.Value is not None else ""
@@ -364,8 +367,8 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
     ) -> list[tuple[ua.ReferenceDescription, ua.NodeId]]:
         """Return what stands below nodes, each with the node that it is below."""
         found: list[tuple[ua.ReferenceDescription, ua.NodeId]] = []
-        for start in range(0, len(nodes), self._browse_at_once):
-            asked = nodes[start : start + self._browse_at_once]
+        for start in range(0, len(nodes), self.nodes.browse_at_once):
+            asked = nodes[start : start + self.nodes.browse_at_once]
             part = [self._client.get_node(node) for node in asked]
             with edge(self._connection, "browsing"):
                 results = await self._client.browse_nodes(part)
@@ -381,10 +384,3 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
                     with edge(self._connection, "browsing"):
                         [result] = await self._client.uaclient.browse_next(more)  # noqa: PLW2901
         return found
-
-
-def _is_raw(data: ua.DataValue) -> bool:
-    """Return whether it is a structure whose type the library does not know yet."""
-    value = data.Value.Value if data.Value is not None else None
-    first = value[0] if isinstance(value, list) and value else value
-    return isinstance(first, ua.ExtensionObject) and type(first) is ua.ExtensionObject

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 from asyncua import ua
 from asyncua.client.client import Client
+from asyncua.common.node import Node
 from asyncua.crypto import security_policies as policies
+from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from smartops import errors
@@ -73,6 +75,9 @@ _REFUSED = frozenset(
     }
 )
 """With these the server has surely not done what it was asked for."""
+CONNECTING = "connecting"
+AT_ONCE = 500
+"""How many nodes one request asks for where the server gives no limit."""
 _LOGIN = ("BadUserAccessDenied", "BadIdentityTokenRejected", "BadIdentityTokenInvalid")
 
 
@@ -103,16 +108,34 @@ class Connection:
         return f"opcua://{parts.hostname}:{parts.port or 4840}"
 
 
-def _plain_client(connection: Connection) -> Client:
+class LimitedClient(Client):
+    """The library's client, whose own reads also keep to how many nodes a server allows at once."""
+
+    read_at_once = AT_ONCE
+
+    async def read_attributes(
+        self, nodes: Iterable[Node], attr: AttributeIds = AttributeIds.Value
+    ) -> list[ua.DataValue]:
+        """Return an attribute of many nodes, in as few requests as the server allows."""
+        wanted, found = list(nodes), list[ua.DataValue]()
+        for start in range(0, len(wanted), self.read_at_once):
+            part = wanted[start : start + self.read_at_once]
+            found += await super().read_attributes(part, attr)
+        return found
+
+
+def _plain_client(connection: Connection) -> LimitedClient:
     timeout_s = connection.timeout.total_seconds()
     # The watchdog takes a server that is busy for longer than its interval for a dead one.
-    client = Client(connection.url, timeout=timeout_s, watchdog_intervall=max(10.0, 2 * timeout_s))
+    client = LimitedClient(
+        connection.url, timeout=timeout_s, watchdog_intervall=max(10.0, 2 * timeout_s)
+    )
     client.application_uri = opcua_trust.application_uri()
     client.name = client.description = "SmartOps"
     return client
 
 
-async def new_client(connection: Connection) -> Client:
+async def new_client(connection: Connection) -> LimitedClient:
     """Return a client that knows who the server has to be; it is not connected yet.
 
     Raises UntrustedServer, DeviceUnreachable, BadAnswer.
@@ -121,7 +144,7 @@ async def new_client(connection: Connection) -> Client:
     if connection.username is not None:
         client.set_user(connection.username)
         client.set_password(connection.password or "")
-    with edge(connection, "connecting"):
+    with edge(connection, CONNECTING):
         if connection.user_certificate and connection.user_key:
             await client.load_client_certificate(connection.user_certificate)
             await client.load_private_key(Path(connection.user_key))
@@ -223,10 +246,22 @@ def edge(connection: Connection, what: str) -> Iterator[None]:
         raise errors.DeviceTimeout(f"{text}: no answer") from error
     except (OSError, ConnectionError) as error:
         raise errors.DeviceUnreachable(
-            f"{text}: {str(error) or 'the connection was lost'}"
+            f"{text}: {str(error) or 'the connection was lost'}",
+            hint=_hint(connection, error, what),
         ) from error
     except Exception as error:  # whatever its code runs into: it must not leave this module
         raise errors.BadAnswer(f"{text}: {type(error).__name__}: {error}") from error
+
+
+def _hint(connection: Connection, error: OSError, what: str) -> str:
+    """Return what to look at when a server drops a secured connection that is being made."""
+    closed = not isinstance(error, ConnectionRefusedError) and error.errno is None
+    if not (closed and what == CONNECTING and connection.policy != "none"):
+        return ""
+    return (
+        "Some servers do so when they do not trust our certificate, or do not offer the policy and "
+        "mode: look at the certificates that it refused."
+    )
 
 
 def refusal(status: ua.StatusCode, text: str) -> errors.SmartOpsError:

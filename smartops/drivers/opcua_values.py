@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import re
 import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -29,7 +30,23 @@ _WHOLE = {
     ua.VariantType.UInt64: (0, 2**64),
 }
 _MOST_FLOAT = struct.unpack("<f", bytes.fromhex("ffff7f7f"))[0]
+ABSTRACT = ua.VariantType.Variant
+"""What the library calls the type of a node that may hold any number, or anything."""
 _FLOATS = (ua.VariantType.Float, ua.VariantType.Double)
+_SIMPLE = frozenset(
+    {
+        *_WHOLE,
+        *_FLOATS,
+        ua.VariantType.Boolean,
+        ua.VariantType.String,
+        ua.VariantType.DateTime,
+        ua.VariantType.ByteString,
+        ua.VariantType.Guid,
+        ua.VariantType.LocalizedText,
+        ua.VariantType.QualifiedName,
+        ua.VariantType.NodeId,
+    }
+)
 
 
 def reading_of(tag: OpcTag, data: ua.DataValue, now: datetime) -> Reading:
@@ -109,9 +126,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, ua.Variant):
         return plain(value.Value)
     if dataclasses.is_dataclass(value):
-        fields = dataclasses.fields(value)
-        return {field.name: plain(getattr(value, field.name)) for field in fields}
+        return {field.name: _plain_field(value, field) for field in dataclasses.fields(value)}
     return str(value)
+
+
+def _plain_field(structure: Any, field: dataclasses.Field[Any]) -> Any:
+    found = plain(getattr(structure, field.name))
+    return short(found) if _declared(field)[0] is ua.VariantType.Float else found
+
+
+def _declared(field: dataclasses.Field[Any]) -> tuple[ua.VariantType | None, bool]:
+    """Return the type of a structure's field, None for a structure, and whether it is an array."""
+    text = str(field.type)
+    found = re.search(r"\bua\.(\w+)", text)
+    kind = ua.VariantType.__members__.get(found[1]) if found else None
+    return (kind if kind in _SIMPLE else None), "list[" in text.lower()
 
 
 def typed(value: Any, kind: ua.VariantType, now: Any = None) -> Any:
@@ -141,6 +170,20 @@ def typed(value: Any, kind: ua.VariantType, now: Any = None) -> Any:
     if kind is ua.VariantType.ExtensionObject:
         return _structure(value, now)
     return _text_like(_of_type(value, str, kind), kind)
+
+
+def natural(value: Any) -> ua.VariantType:
+    """Return the type to send a value in where any will do. Raises BadInput where there is none."""
+    first = value[0] if isinstance(value, list) and value else value
+    for kind, found in (
+        (bool, ua.VariantType.Boolean),
+        (int, ua.VariantType.Int64),
+        (float, ua.VariantType.Double),
+        (str, ua.VariantType.String),
+    ):
+        if isinstance(first, kind):
+            return found
+    raise BadInput(f"{value!r} has no type of its own, and the server does not say which it wants")
 
 
 def _of_type(value: Any, wanted: type, kind: ua.VariantType) -> Any:
@@ -182,16 +225,36 @@ def _text_like(text: str, kind: ua.VariantType) -> Any:
 def _structure(value: Any, now: Any) -> Any:
     if not isinstance(value, Mapping) or not dataclasses.is_dataclass(now):
         raise BadInput("a structure is written as an object whose fields the server knows")
-    fields = {field.name: getattr(now, field.name) for field in dataclasses.fields(now)}
+    fields = {field.name: field for field in dataclasses.fields(now)}
     unknown = set(value) - set(fields)
     if unknown:
         raise BadInput(f"the structure has no {', '.join(sorted(unknown))}; it has {list(fields)}")
-    changed = {name: _like(item, fields[name]) for name, item in value.items()}
+    changed = {name: _typed_field(item, fields[name], now) for name, item in value.items()}
     return dataclasses.replace(now, **changed)  # type: ignore[type-var]
+
+
+def _typed_field(value: Any, field: dataclasses.Field[Any], structure: Any) -> Any:
+    kind, array = _declared(field)
+    if kind is None:
+        return _like(value, getattr(structure, field.name))
+    if isinstance(value, list) != array:
+        raise BadInput(f"{field.name} is {'an array' if array else 'no array'}")
+    return typed(value, kind)
+
+
+def _member(value: Any, known: type[enum.IntEnum]) -> enum.IntEnum:
+    number = _whole(value, ua.VariantType.Int32)
+    try:
+        return known(number)
+    except ValueError:
+        names = ", ".join(f"{member.value} ({member.name})" for member in known)
+        raise BadInput(f"{number} is none of {names}") from None
 
 
 def _like(value: Any, now: Any) -> Any:
     """Return a field's new value in the type of what it holds now."""
+    if isinstance(now, enum.IntEnum):
+        return _member(value, type(now))
     if isinstance(now, bool) or isinstance(value, bool):
         return _of_type(value, bool, ua.VariantType.Boolean)
     if isinstance(now, int):

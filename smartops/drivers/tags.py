@@ -30,7 +30,7 @@ Rules = Iterator[tuple[bool, str]]
 """What is wrong, and why, where it is."""
 _MOST_WORDS = 125
 _MOST_BITS = 2000
-_MOST_WRITTEN = 123
+_MOST_WRITTEN = {"holding": 123, "coil": 1968}
 
 
 class Tag(DeviceTag):
@@ -116,8 +116,10 @@ class Tag(DeviceTag):
         read_only = self.area in {"discrete", "input"}
         no_way = f"a {self.area} cannot be written: the protocol has no way"
         yield self.allow_write and read_only, no_way
-        too_long = self.area == "holding" and self.words > _MOST_WRITTEN
-        yield self.allow_write and too_long, f"one request can write {_MOST_WRITTEN} registers"
+        writable = _MOST_WRITTEN.get(self.area, most)
+        what = "coils" if self.area == "coil" else "registers"
+        too_long = self.allow_write and self.words > writable
+        yield too_long, f"one request can write {writable} {what}"
         yield self.address + self.words > 65536, "the last register is above 65535"
 
     def _useful_orders(self) -> tuple[str, ...]:

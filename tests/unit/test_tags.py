@@ -113,6 +113,7 @@ def test_strings_and_scale() -> None:
         {"area": "input", "kind": "bool", "bit": 1, "allow_write": True},
         {"kind": "u16", "count": 126},
         {"kind": "u16", "count": 124, "allow_write": True},
+        {"area": "coil", "kind": "bool", "count": 1969, "allow_write": True},
         {"kind": "string", "length": 2, "count": 2},
         {"kind": "u16", "encoding": "utf-8"},
         {"kind": "u16", "enum": {"on": 1, "an": 1}},

@@ -39,6 +39,17 @@ class OpcUaServer:
         """Begin to listen on the port, in the background: its address space takes seconds."""
         self._watch = asyncio.create_task(self._follow())
 
+    async def is_ready(self) -> None:
+        """Wait until it listens. Raises what it fails with."""
+        ready = asyncio.ensure_future(self.ready.wait())
+        watch = {self._watch} if self._watch is not None else set()
+        try:
+            await asyncio.wait({ready, *watch}, return_when=asyncio.FIRST_COMPLETED)
+            for ended in (task for task in watch if task.done()):
+                ended.result()
+        finally:
+            ready.cancel()
+
     async def stop(self) -> None:
         """Stop listening and drop all sessions."""
         if self._watch is not None:

@@ -99,8 +99,11 @@ class Plant:
         return self._wanted.mqtt_port if self.field.wants_broker else 0
 
     async def opcua_is_ready(self) -> None:
-        """Wait for the OPC UA server, which takes some seconds more than the rest."""
-        await self._opcua.ready.wait()
+        """Wait for the OPC UA server, which takes some seconds more than the rest.
+
+        Raises what it fails with, such as OSError for a port that is taken.
+        """
+        await self._opcua.is_ready()
 
     async def fails(self) -> None:
         """Wait, mostly for ever, until it cannot go on. Raises BadInput with the reason.

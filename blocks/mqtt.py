@@ -52,6 +52,12 @@ class MqttBroker(Connection):
     client_key: str | None = Field(
         default=None, title="Client key", description="Path of its key (PEM)."
     )
+    cbor: bool = Field(
+        default=False,
+        title="CBOR",
+        description="Whether messages hold CBOR that do not say what they hold, as those of MQTT 5 "
+        "can.",
+    )
     timeout: Duration = duration_field(
         "5s",
         gt=timedelta(),
@@ -87,6 +93,7 @@ class MqttBroker(Connection):
                 client_key=self.client_key,
                 timeout=self.timeout,
                 session=session,
+                cbor=self.cbor,
                 patience=self.patience(),
             )
         )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from uuid6 import uuid7
 
-from blocks import ModbusDevice, OpcUaServer
+from blocks import ModbusDevice, MqttBroker, OpcUaServer, SerialLine
 from blocks.connection import load_connection
 from smartops.audit.recording import RunInfo, StepRecord, recorded_run
 from smartops.drivers import opcua_session, opcua_trust
@@ -21,8 +21,9 @@ from smartops.drivers.readings import Command, CommandResult, Reading, Value
 from smartops.drivers.writing import WriteOptions
 from smartops.errors import BadInput, TransientError, UnknownBlock
 from smartops.locks import Actor, acting, urgent
-from tasks.device import Device, effect_on
+from tasks.device import Device, effect_on, find
 
+__all__ = ["Checked", "Device", "DryRun", "find", "find_any", "has_changed"]
 _KINDS: dict[type[Device], str] = {ModbusDevice: "modbus", OpcUaServer: "opcua"}
 
 
@@ -50,23 +51,15 @@ class DryRun:
     sends: str
 
 
-async def find(name: str) -> Device:
-    """Return the saved device of a name, whatever it speaks. Raises UnknownBlock."""
-    found: list[Device] = []
-    for kind in _KINDS:
-        with suppress(UnknownBlock):
-            found.append(await load_connection(kind, name))
-    if len(found) > 1:
-        raise BadInput(
-            f"{name!r} is the name of a Modbus device and of an OPC UA server",
-            hint="Save one of them under another name.",
-        )
-    if found:
-        return found[0]
-    raise UnknownBlock(
-        f"no device {name!r} is saved",
-        hint="Make it in the Prefect UI under Blocks: a Modbus Device or an OPC UA Server.",
-    )
+async def find_any(name: str) -> Device | MqttBroker | SerialLine:
+    """Return what is saved under a name and can be connected to. Raises UnknownBlock."""
+    try:
+        return await find(name)
+    except UnknownBlock:
+        for kind in (MqttBroker, SerialLine):
+            with suppress(UnknownBlock):
+                return await load_connection(kind, name)
+        raise
 
 
 def _acting(what: str) -> None:
@@ -77,13 +70,22 @@ def _tags(device: Device, names: Sequence[str]) -> list[str]:
     return list(names) or [tag.name for tag in device.tags]
 
 
-async def check(device: Device) -> Checked:
-    """Connect, and read everything in the tag map once. Raises what the driver raises."""
+async def check(device: Device | MqttBroker | SerialLine) -> Checked:
+    """Connect, and read everything in the tag map once, where there is one.
+
+    Raises what the driver raises.
+    """
     _acting("check")
     by_hand.set(True)
     began = time.monotonic()
-    async with device.open() as client:
-        readings = await client.read(_tags(device, ()))
+    readings: list[Reading] = []
+    if isinstance(device, (MqttBroker, SerialLine)):
+        opened: AbstractAsyncContextManager[object] = device.open()
+        async with opened:
+            pass
+    else:
+        async with device.open() as client:
+            readings = await client.read(_tags(device, ()))
     return Checked((time.monotonic() - began) * 1000, tuple(readings))
 
 

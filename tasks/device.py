@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from blocks import ModbusDevice, OpcUaServer
+from blocks.connection import load_connection
 from smartops.drivers.readings import Reading, Value
 from smartops.drivers.writing import WriteOptions
-from smartops.errors import BadAnswer
+from smartops.errors import BadAnswer, BadInput, UnknownBlock
 from smartops.jobs.kinds.device import Require
 from smartops.locks import urgent
 from smartops.vocabulary import Effect
@@ -22,6 +24,25 @@ _BELOW: Mapping[Require, tuple[str, ...]] = {
     "uncertain": ("bad",),
     "any": (),
 }
+
+
+async def find(name: str) -> Device:
+    """Return the saved device of a name, whatever it speaks. Raises UnknownBlock and BadInput."""
+    found: list[Device] = []
+    for kind in (ModbusDevice, OpcUaServer):
+        with suppress(UnknownBlock):
+            found.append(await load_connection(kind, name))
+    if len(found) > 1:
+        raise BadInput(
+            f"{name!r} is the name of a Modbus device and of an OPC UA server",
+            hint="Save one of them under another name.",
+        )
+    if found:
+        return found[0]
+    raise UnknownBlock(
+        f"no device {name!r} is saved",
+        hint="Make it in the Prefect UI under Blocks: a Modbus Device or an OPC UA Server.",
+    )
 
 
 def readings_found(

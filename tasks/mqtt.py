@@ -10,7 +10,7 @@ from typing import Any
 from blocks import MqttBroker
 from smartops.audit.recording import StepRecord
 from smartops.drivers import mqtt
-from smartops.drivers.mqtt_payload import Format, encode
+from smartops.drivers.mqtt_payload import CBOR, Format, encode
 from smartops.errors import TransientError
 from smartops.vocabulary import Effect
 from tasks.step import current_record, step
@@ -56,6 +56,7 @@ async def publish_message(
                 retain=retain,
                 expiry=expiry,
                 repeatable=record.effect is not Effect.UNSAFE,
+                content_type=CBOR if format == "cbor" else None,
             )
     return {"topic": topic, "said": said}
 
@@ -78,6 +79,10 @@ async def ask_question(
     async with broker.open() as client:
         with _sending(record):
             answer = await client.ask(
-                topic, encoded, qos=qos, repeatable=record.effect is not Effect.UNSAFE
+                topic,
+                encoded,
+                qos=qos,
+                repeatable=record.effect is not Effect.UNSAFE,
+                content_type=CBOR if format == "cbor" else None,
             )
     return answer.as_json()

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from blocks import HttpService, ModbusDevice, MqttBroker
+from blocks import HttpService, MqttBroker
 from blocks.connection import load_connection
 from smartops.drivers.mqtt import Message
 from smartops.errors import TransientError
@@ -21,6 +21,7 @@ from smartops.jobs.kinds.check import Check
 from smartops.jobs.kinds.wait import MessageCondition, TagCondition, UrlCondition
 from smartops.jobs.step import shorten
 from smartops.vocabulary import Effect
+from tasks.device import find
 from tasks.step import step
 
 _AGAIN_S = 1.0
@@ -104,7 +105,7 @@ def is_wanted(message: Message, condition: MessageCondition) -> bool:
 
 
 async def _tag_look(condition: TagCondition) -> Look:
-    device = await load_connection(ModbusDevice, condition.device)
+    device = await find(condition.device)
 
     async def look() -> tuple[bool, str]:
         async with device.open() as client:

@@ -27,6 +27,7 @@ from smartops.jobs.step import shorten
 from smartops.plain_yaml import plain_value
 
 if TYPE_CHECKING:
+    from services.devices import Checked
     from smartops.drivers.readings import Reading
     from tasks.device import Device
 
@@ -46,19 +47,29 @@ def _device(name: str) -> tuple[ModuleType, Device]:
 
 @app.command()
 def check(device: Name, as_json: AsJson = False) -> int:
-    """Connect and read everything in the tag map; exit with 1 when a tag has no value."""
-    devices, found = _device(device)
+    """Connect and read everything in the tag map; exit with 1 when a tag has no value.
 
+    MQTT brokers are connected to, and serial lines opened.
+    """
+    use_prefect()
+    from services import devices  # noqa: PLC0415 - Prefect reads its settings on import
+
+    found = asyncio.run(devices.find_any(device))
     checked = asyncio.run(devices.check(found))
     if as_json:
         readings = [reading.as_json() for reading in checked.readings]
         print_json({"device": device, "took_ms": round(checked.took_ms, 1), "readings": readings})
     else:
-        count = len(checked.readings)
-        said = f"{device} answers: {count} tags in {checked.took_ms:.0f} ms"
-        out.print(Text(f"{said}, {len(checked.bad)} without a value"))
+        out.print(Text(f"{device} answers: {_said(checked)}"))
         _print_readings(checked.bad)
     return 1 if checked.bad else 0
+
+
+def _said(checked: Checked) -> str:
+    if not checked.readings:
+        return f"connected in {checked.took_ms:.0f} ms"
+    count, bad = len(checked.readings), len(checked.bad)
+    return f"{count} tags in {checked.took_ms:.0f} ms, {bad} without a value"
 
 
 @app.command()

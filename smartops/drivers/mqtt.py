@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -22,15 +21,13 @@ from uuid import uuid4
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from smartops import errors
 from smartops.drivers import mqtt_wire
-from smartops.drivers.mqtt_client import Client
+from smartops.drivers.mqtt_client import Client, publish_properties, session_options
 from smartops.drivers.mqtt_connection import Connection, Message, Qos, Version, tls_context
-from smartops.drivers.mqtt_payload import decode
+from smartops.drivers.mqtt_payload import CBOR, decode
 from smartops.drivers.quarantine import Quarantine
 from smartops.rehearsal import check_host
 
@@ -40,8 +37,6 @@ _LOGIN = (134, 135, 140)
 NOT_SENT = (errors.BadInput, errors.DeviceUnreachable, errors.DeviceRefused)
 """After these nothing has come to anybody: it was not sent, or the broker has refused it."""
 _MOST_WAITING = 1000
-_UNACKNOWLEDGED = 100
-"""How many messages of a kept session come before the first is acknowledged."""
 _KEEPALIVE_S = 30
 _ANSWERS = "smartops/answers"
 _CALLBACKS = ("on_connect", "on_disconnect", "on_publish", "on_subscribe", "on_message", "heard")
@@ -129,9 +124,11 @@ class MqttDriver:
 
     def _on_message(self, message: paho.MQTTMessage) -> None:
         correlation = getattr(message.properties, "CorrelationData", None)
+        kind = getattr(message.properties, "ContentType", None)
+        cbor = self._connection.cbor if kind is None else kind == CBOR
         found = Message(
             message.topic,
-            decode(bytes(message.payload)),
+            decode(bytes(message.payload), cbor=cbor),
             message.qos,
             message.retain,
             datetime.now(UTC),
@@ -163,7 +160,9 @@ class MqttDriver:
             self._client.wire = await mqtt_wire.reach(
                 connection.host, connection.port, limit_s, tls
             )
-            self._client.connect(connection.host, connection.port, _KEEPALIVE_S, **self._session())
+            self._client.connect(
+                connection.host, connection.port, _KEEPALIVE_S, **session_options(connection)
+            )
         except ssl.SSLError as error:
             raise errors.UntrustedServer(f"{self.name}: {self._where}: {error}") from error
         except (OSError, ValueError) as error:
@@ -183,16 +182,6 @@ class MqttDriver:
             if reason.value in _LOGIN:
                 raise errors.AuthenticationFailed(said)
             raise errors.DeviceUnreachable(said)
-
-    def _session(self) -> dict[str, Any]:
-        """Return how a session is asked for that outlives the connection."""
-        connection = self._connection
-        if not connection.session or connection.version != "5":
-            return {}
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = math.ceil(connection.keep_session.total_seconds())
-        properties.ReceiveMaximum = _UNACKNOWLEDGED
-        return {"clean_start": False, "properties": properties}
 
     async def disconnect(self) -> None:
         """Say goodbye and end the library's thread."""
@@ -237,6 +226,7 @@ class MqttDriver:
         repeatable: bool = False,
         answer_to: str | None = None,
         correlation: bytes | None = None,
+        content_type: str | None = None,
     ) -> str:
         """Publish once, and return what the broker said: "" where it says nothing (QoS 0, 3.1.1).
 
@@ -246,7 +236,9 @@ class MqttDriver:
         Raises DeviceRefused for what the broker refuses, DeviceUnreachable when nothing was sent,
         and UnknownOutcome when it may have come there (DeviceTimeout where it is repeatable).
         """
-        properties = self._properties(expiry, answer_to, correlation)
+        properties = publish_properties(
+            self._connection, expiry, answer_to, correlation, content_type
+        )
         what = f"{self.name}: publishing to {topic}"
         if self._lost.done():
             raise self._not_sent(what)
@@ -289,26 +281,6 @@ class MqttDriver:
         lost = errors.DeviceUnreachable(f"{what}: the connection is lost; nothing was sent")
         lost.not_done = True
         return lost
-
-    def _properties(
-        self, expiry: timedelta | None, answer_to: str | None, correlation: bytes | None
-    ) -> Properties | None:
-        given = {
-            "MessageExpiryInterval": None if expiry is None else math.ceil(expiry.total_seconds()),
-            "ResponseTopic": answer_to,
-            "CorrelationData": correlation,
-        }
-        if expiry is not None and not expiry:
-            raise errors.BadInput(f"{self.name}: a message cannot expire after 0s")
-        wanted = {name: value for name, value in given.items() if value is not None}
-        if not wanted:
-            return None
-        if self._connection.version != "5":
-            raise errors.BadInput(f"{self.name}: {', '.join(wanted)} needs MQTT 5")
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        for name, value in wanted.items():
-            setattr(properties, name, value)
-        return properties
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -356,7 +328,13 @@ class MqttDriver:
         self._client.ack(message.mid, message.qos)
 
     async def ask(
-        self, topic: str, payload: bytes, *, qos: Qos = 1, repeatable: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: Qos = 1,
+        repeatable: bool = False,
+        content_type: str | None = None,
     ) -> Message:
         """Publish a question and return its answer, known by its correlation data (MQTT 5).
 
@@ -372,6 +350,7 @@ class MqttDriver:
             repeatable=repeatable,
             answer_to=answer_to,
             correlation=number.bytes,
+            content_type=content_type,
         )
         try:
             while (message := await self.next_message()).correlation != number.bytes:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from smartops import errors
+from smartops.drivers.mqtt_connection import Connection
 from smartops.drivers.mqtt_wire import WiredClient
 
+_UNACKNOWLEDGED = 100
+"""How many messages of a kept session come before the first is acknowledged."""
 _REASON, _FAILURE = 2, 0x80
 """Where a PUBREC has its reason, and from which on that is a failure."""
 
@@ -42,3 +49,41 @@ class Client(WiredClient):
         if self.heard is not None:
             self.heard()
         return super()._handle_pingresp()
+
+
+def session_options(connection: Connection) -> dict[str, Any]:
+    """Return how a session is asked for that outlives the connection."""
+    if not connection.session or connection.version != "5":
+        return {}
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = math.ceil(connection.keep_session.total_seconds())
+    properties.ReceiveMaximum = _UNACKNOWLEDGED
+    return {"clean_start": False, "properties": properties}
+
+
+def publish_properties(
+    connection: Connection,
+    expiry: timedelta | None,
+    answer_to: str | None,
+    correlation: bytes | None,
+    content_type: str | None,
+) -> Properties | None:
+    """Return what is said with a message. Raises BadInput for what 3.1.1 cannot say."""
+    five = connection.version == "5"
+    given = {
+        "ContentType": content_type if five else None,  # 3.1.1 cannot say it, and sends it
+        "MessageExpiryInterval": None if expiry is None else math.ceil(expiry.total_seconds()),
+        "ResponseTopic": answer_to,
+        "CorrelationData": correlation,
+    }
+    if expiry is not None and not expiry:
+        raise errors.BadInput(f"{connection.name}: a message cannot expire after 0s")
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if not wanted:
+        return None
+    if not five:
+        raise errors.BadInput(f"{connection.name}: {', '.join(wanted)} needs MQTT 5")
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    for name, value in wanted.items():
+        setattr(properties, name, value)
+    return properties

@@ -27,6 +27,8 @@ class Connection:
     ca_file: str | None = None
     client_certificate: str | None = None
     client_key: str | None = None
+    cbor: bool = False
+    """Whether messages hold CBOR that do not say what they hold."""
     timeout: timedelta = timedelta(seconds=5)
     session: str = ""
     """The name of a session that the broker keeps while we are away; empty: none is kept.

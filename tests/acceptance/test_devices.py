@@ -30,9 +30,19 @@ def test_looking_at_devices(quick: Cli, plant_control: PlantControl) -> None:
     assert batch["value"].startswith("B")
     assert "16 tags in" in quick("device", "check", "plant-line").stdout
     assert "bottles" in quick("device", "read", "plant-cell", "good_count").stdout
+    for other in ("plant-broker", "plant-scale"):
+        assert "answers: connected in" in quick("device", "check", other).stdout
+        assert answer(quick, "check", other)["readings"] == []
     plant_control.switch_on("plc-offline")
-    gone = quick("device", "check", "plant-line")
-    assert (gone.returncode, "no answer at 127.0.0.1" in gone.stderr) == (1, True)
+    for _ in range(3):
+        gone = quick("device", "check", "plant-line")
+        assert (gone.returncode, "no answer at 127.0.0.1" in gone.stderr) == (1, True)
+    [left_alone] = answer(quick, "quarantined")
+    assert (left_alone["device"], left_alone["failures"]) == ("plant-line", 3)
+    assert "plant-line" in quick("device", "quarantined").stdout
+    plant_control.all_well()
+    assert answer(quick, "quarantined") == []
+    assert "every device that was asked" in quick("device", "quarantined").stderr
 
 
 @pytest.mark.parametrize("device", ["plant-line", "plant-cell"])

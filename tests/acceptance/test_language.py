@@ -214,11 +214,14 @@ steps:
      url: {service: plant-orders, path: /orders, contains: line-99}}
   - {id: never, kind: wait, timeout: 1s, every: 100ms, needs: [tag], on_failure: continue,
      tag: {device: plant-line, tag: speed_setpoint, op: ">", value: 9999}}
+  - {id: cell, kind: wait, needs: [speed],
+     tag: {device: plant-cell, tag: speed_setpoint, value: 91}}
 """
     )
     assert detail.run.state == "completed", detail.run.message
     found = {step.id: step for step in detail.steps}
-    assert found["tag"].output["found"].startswith("speed_setpoint is 91")
+    for of_either in ("tag", "cell"):
+        assert found[of_either].output["found"].startswith("speed_setpoint is 91")
     assert found["never"].error_class == found["other"].error_class == "StepTimeout"
     assert found["gone"].output["found"] == "/nowhere answered 404"
 

@@ -16,7 +16,7 @@ import pytest
 from smartops import errors
 from smartops.drivers import mqtt
 from smartops.drivers.mqtt import Connection
-from smartops.drivers.mqtt_payload import encode
+from smartops.drivers.mqtt_payload import decode, encode
 from tests import mosquitto
 from tests.conftest import free_port
 from tests.mosquitto import PASSWORD, USER, Broker
@@ -269,3 +269,53 @@ async def test_a_session_without_a_name_is_not_kept(connection: Connection) -> N
         await client.subscribe("orders/#", 1)
         await sender.publish("orders/a", encode("after"))
         assert (await client.next_message()).payload == "after"
+
+
+async def test_cbor(connection: Connection) -> None:
+    """MQTT 5 messages say what they hold; for others the broker's connection says it."""
+    value = {"speed": 7.5, "on": True, "codes": [1, None, "ä"]}
+    sent = encode(value, "cbor")
+    told = replace(connection, cbor=True)
+    async with mqtt.open_broker(connection) as plain, mqtt.open_broker(told) as knowing:
+        for client in (plain, knowing):
+            await client.subscribe("cbor", 1)
+        await plain.publish("cbor", sent, content_type="application/cbor")
+        found = (await plain.next_message()).payload
+        assert found == (value if connection.version == "5" else sent.hex())
+        assert (await knowing.next_message()).payload == value
+        await plain.publish("cbor", b"\xff\xff")
+        assert (await knowing.next_message()).payload == "ffff"
+
+
+def test_cbor_that_json_cannot_hold() -> None:
+    """Bytes become hexadecimal digits, keys texts; what is no CBOR, or more than one, is bytes."""
+    tagged = bytes.fromhex("a201430102036161f97e00")  # {1: h'010203', "a": NaN}
+    assert decode(tagged, cbor=True) == {"1": "010203", "a": "nan"}
+    for broken in ("", "a1", "0101", "fb00"):
+        assert decode(bytes.fromhex(broken), cbor=True) == broken
+
+
+async def test_shared_subscriptions(broker: Broker) -> None:
+    """Each message comes to one of those who share."""
+    connection = Connection("bus", "127.0.0.1", broker.port)
+    async with mqtt.open_broker(connection) as one, mqtt.open_broker(connection) as other:
+        for client in (one, other):
+            await client.subscribe("$share/readers/orders/#", 1)
+        for number in range(6):
+            await one.publish("orders/a", encode(number))
+
+        found: list[Any] = []
+
+        async def collect(client: mqtt.MqttDriver) -> None:
+            while True:
+                found.append((await client.next_message()).payload)
+
+        collecting = [asyncio.create_task(collect(client)) for client in (one, other)]
+        async with asyncio.timeout(20):
+            while len(found) < 6:
+                await asyncio.sleep(0.02)
+        await asyncio.wait(collecting, timeout=0.2)
+        for task in collecting:
+            task.cancel()
+        await asyncio.gather(*collecting, return_exceptions=True)
+    assert sorted(found) == list(range(6))

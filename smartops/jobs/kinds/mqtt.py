@@ -15,7 +15,7 @@ _BROKER = Field(
     min_length=1,
     json_schema_extra=suggest(""),
 )
-Format = Literal["auto", "json", "text", "hex"]
+Format = Literal["auto", "json", "text", "hex", "cbor"]
 Qos = Literal[0, 1, 2]
 
 
@@ -34,8 +34,8 @@ class _Sends(StepBase):
     format: Format = Field(
         default="auto",
         title="Format",
-        description="auto: a text as it is, anything else as JSON; json; text; or hex: bytes in "
-        "hexadecimal digits.",
+        description="auto: a text as it is, anything else as JSON; json; text; cbor; or hex: bytes "
+        "in hexadecimal digits.",
     )
     qos: Qos = Field(
         default=1,

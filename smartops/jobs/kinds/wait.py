@@ -15,10 +15,12 @@ from smartops.vocabulary import Strict
 
 
 class TagCondition(Strict):
-    """A tag of a Modbus device that is to have a value."""
+    """A tag of a Modbus device or an OPC UA server that is to have a value."""
 
     device: str = Field(
-        min_length=1, title="Device", description="Name of the saved Modbus Device connection."
+        min_length=1,
+        title="Device",
+        description="Name of the saved Modbus Device or OPC UA Server connection.",
     )
     tag: str = Field(min_length=1, title="Tag", description="Name from the device's tag map.")
     op: Operator = Field(

@@ -121,7 +121,8 @@ def _kept_of_earlier(
     if earlier.job != plan.job.name:
         raise BadInput(f"run {resume.run} is one of job {earlier.job}, not of {plan.job.name}")
     now = redact.scrub(dict(params))
-    same = all(
+    # What a person has approved was approved for the job as it was, and for its values.
+    same = earlier.revision == revision_of(plan.job) and all(
         now.get(name, param.default) == earlier.params.get(name, param.default)
         for name, param in plan.job.params.items()
     )

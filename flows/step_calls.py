@@ -17,7 +17,7 @@ from smartops.audit.progress import UNKNOWN_ITEM, Kept, Progress
 from smartops.audit.recording import RunInfo, describe, step_state
 from smartops.errors import BadInput, NotDone, SmartOpsError
 from smartops.jobs import templating
-from smartops.jobs.answers import Answer, Decision, rehearsed_answer
+from smartops.jobs.answers import NOBODY, Answer, Decision, rehearsed_answer
 from smartops.jobs.graph import Plan
 from smartops.jobs.kinds.approval import Approval
 from smartops.jobs.step import StepBase, item_name, step_of
@@ -259,6 +259,7 @@ class StepCalls:
             for step in asked
             if step.id in behind and step.id in self.outputs
         }
+        persons.discard(NOBODY)  # when the time is over is not when somebody has said yes
         return ", ".join(sorted(persons))
 
     def _is_wanted(self, step: StepBase, item: Item | None) -> bool:

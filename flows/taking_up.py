@@ -158,6 +158,8 @@ class Earlier:
     """As they are on record: secrets are masked."""
     history: list[Kept]
     decided: dict[str, Decision]
+    revision: str | None
+    """Of the job as it was."""
 
 
 def load_earlier(run_id: UUID) -> Earlier:
@@ -178,7 +180,8 @@ def load_earlier(run_id: UUID) -> Earlier:
             noted = [*history.completed_on_record(store, run_id, known), *noted]
         else:
             noted = history.history_on_record(store, run_id)
-    return Earlier(run.job, run.rehearsal, run.params, [*noted, *doubtful], decided)
+    known_of = [*noted, *doubtful]
+    return Earlier(run.job, run.rehearsal, run.params, known_of, decided, run.revision)
 
 
 @contextmanager

@@ -44,12 +44,14 @@ if [ ${#missing[@]} -gt 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     if [[ " ${missing[*]} " == *" mosquitto "* ]] && [ -d /run/systemd/system ]; then
       say "the simulated plant starts a broker of its own: Debian's mosquitto service is masked"
-      systemctl mask --quiet mosquitto
+      systemctl mask --quiet mosquitto || true
     fi
     log=$(mktemp)
     if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
       tail -n 20 "$log" >&2
-      stop "apt could not install ${missing[*]}; the reason stands above"
+      [[ " ${missing[*]} " != *" python3"* ]] ||
+        stop "apt could not install ${missing[*]}; the reason stands above"
+      say "apt could not install ${missing[*]} (the reason stands above); what needs them will say so"
     fi
     rm -f "$log"
     python=$(find_python) || stop "no Python 3.11 to 3.13 found after the install; set PYTHON=/path/to/python3"
@@ -89,7 +91,8 @@ else
   say "installing the pinned packages into .venv with pip (a minute or two)"
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   .venv/bin/python -m pip install --disable-pip-version-check --progress-bar on \
-    --no-deps --require-hashes -r requirements-dev.lock | grep -E --line-buffered '^(Installing|Successfully)' | cut -c1-120
+    --no-deps --require-hashes -r requirements-dev.lock |
+    { grep -E --line-buffered '^(Installing|Successfully)' || true; } | cut -c1-120
   .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 fi
 printf '%s\n' "$want" > "$stamp"

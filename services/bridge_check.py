@@ -8,6 +8,7 @@ from services import devices
 from services.prefect_api import deployment_named, prefect
 from smartops.errors import BadInput, SmartOpsError
 from smartops.jobs.event_sources import MessageSource, SourceFile, Start, TagSource
+from smartops.jobs.param import Param
 from smartops.jobs.spec import JobSpec
 
 
@@ -26,6 +27,10 @@ async def problems_of(file: SourceFile) -> list[str]:
 async def _place(source: MessageSource | TagSource) -> None:
     if isinstance(source, MessageSource):
         await load_connection(MqttBroker, source.broker)
+        levels = source.topic.split("/")
+        odd = any(("#" in level or "+" in level) and len(level) > 1 for level in levels)
+        if odd or "#" in levels[:-1]:
+            raise BadInput(f"{source.topic!r} is no topic: + and # stand for whole levels, # last")
         return
     device = await devices.find(source.device)
     known = {tag.name for tag in device.tags}
@@ -37,18 +42,27 @@ async def _place(source: MessageSource | TagSource) -> None:
 async def _start(source: MessageSource | TagSource) -> None:
     if source.start is None:
         return
-    params = await _params(source.start)
-    unknown = sorted(set(source.start.params) - params)
+    params, given, paused = await _params(source.start)
+    unknown = sorted(set(source.start.params) - set(params))
     if unknown:
         raise BadInput(f"job {source.start.job} has no parameter {', '.join(unknown)}")
+    needed = {name for name, param in params.items() if param.default is None}
+    missing = sorted(needed - set(source.start.params) - given)
+    if missing:
+        raise BadInput(f"job {source.start.job} needs the parameter {', '.join(missing)}")
+    if paused:
+        raise BadInput(f"job {source.start.job} is paused, so that no event starts it")
 
 
-async def _params(start: Start) -> set[str]:
+async def _params(start: Start) -> tuple[dict[str, Param], set[str], bool]:
+    """Return the parameters of a job, which its deployment gives, and whether it is paused."""
     async with prefect() as client:
         deployment = await deployment_named(client, start.job)
     if "job" not in deployment.parameters:
         raise BadInput(f"{start.job!r} is no job, but a flow of its own")
     try:
-        return set(JobSpec.model_validate(deployment.parameters["job"]).params)
+        params = JobSpec.model_validate(deployment.parameters["job"]).params
+        given = set(deployment.parameters.get("params") or {})
+        return dict(params), given, bool(deployment.paused)
     except (SmartOpsError, ValueError) as error:
         raise BadInput(f"job {start.job} cannot be read: {error}") from None

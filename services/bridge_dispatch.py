@@ -30,13 +30,17 @@ async def deal_with(
     Done again for the same event, it makes no second run, and its event has the same id. What is
     wrong with the event or the job is kept as the event's problem, and told like the rest.
     """
-    run_id: UUID | None = None
-    problem = ""
-    if source.start is not None:
+    run_id, problem = taken.run_id, ""
+    if source.start is not None and run_id is None:
         try:
             run_id = await _started(client, source.start, source.name, taken)
         except PermanentError as error:
             problem = error.one_line
+        except (ValueError, TypeError, RecursionError) as error:  # what somebody sent, or deployed
+            problem = f"{type(error).__name__}: {error}"[:500]
+        if run_id is not None:
+            ledger.started(taken, run_id)
+        else:
             logger.warning("source %s: no run: %s", source.name, problem)
     await _tell(source.name, taken, run_id, problem)
     ledger.done(taken, run_id, problem)
@@ -77,6 +81,10 @@ async def _tell(source: str, taken: Taken, run_id: UUID | None, problem: str) ->
         related=related,
         payload=payload,
     )
+    try:
+        event.model_dump_json()
+    except (ValueError, RecursionError) as error:  # Prefect cannot hold it, now or later
+        event.payload = {"source": source, "problem": f"it cannot be told: {error}"[:500]}
     try:
         async with get_events_client() as events:
             await events.emit(event)

@@ -8,19 +8,20 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import UUID, uuid4
 
 _KEPT_S = 7 * 86_400.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS taken (
     source TEXT NOT NULL, key TEXT NOT NULL, content TEXT NOT NULL, event TEXT NOT NULL,
-    done INTEGER NOT NULL DEFAULT 0, acknowledged INTEGER NOT NULL DEFAULT 0,
-    run_id TEXT, problem TEXT, at REAL NOT NULL, PRIMARY KEY (source, key)
+    event_id TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0,
+    acknowledged INTEGER NOT NULL DEFAULT 0, run_id TEXT, problem TEXT, at REAL NOT NULL,
+    PRIMARY KEY (source, key)
 );
 CREATE INDEX IF NOT EXISTS taken_open ON taken (source, acknowledged, content);
 CREATE TABLE IF NOT EXISTS last_value (
@@ -31,6 +32,7 @@ CREATE TABLE IF NOT EXISTS source (
     counts TEXT NOT NULL, last_at REAL
 );
 """
+_TAKEN = "source, key, event, event_id, done, run_id"
 COUNTS = ("received", "unwanted", "repeated", "missed", "started", "told", "refused")
 """What is counted of a source: what came; what ``when`` did not want; what was known already;
 changes that a later one stood for; jobs that were started; events without a job; and events that
@@ -44,12 +46,11 @@ class Taken:
     source: str
     key: str
     event: dict[str, Any]
+    event_id: UUID
+    """The same for the same event, however often it is taken."""
     done: bool
-
-    @property
-    def event_id(self) -> UUID:
-        """The same for the same event, however often it is taken."""
-        return uuid5(NAMESPACE_OID, f"smartops:{self.source}:{self.key}")
+    run_id: UUID | None = None
+    """The run that was started for it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.executescript(_TABLES)
+
+    def forget_old(self) -> None:
+        """Forget events that were dealt with a week ago."""
         self._db.execute("DELETE FROM taken WHERE done AND at < ?", (time.time() - _KEPT_S,))
 
     def close(self) -> None:
@@ -84,43 +88,71 @@ class Ledger:
     # --- events ---------------------------------------------------------------------------------
 
     def take(self, source: str, key: str, event: dict[str, Any], content: str = "") -> Taken:
-        """Take an event, and return what is known of it: it may be done already."""
+        """Take an event, and return what is known of it: it may be done already.
+
+        One that could not be used then, or was dealt with a week ago, is taken anew.
+        """
+        now = time.time()
         self._db.execute(
-            "INSERT OR IGNORE INTO taken (source, key, content, event, at) VALUES (?, ?, ?, ?, ?)",
-            (source, key, content, json.dumps(event), time.time()),
+            "DELETE FROM taken WHERE source = ? AND key = ? AND done AND (at < ? OR problem != '')",
+            (source, key, now - _KEPT_S),
+        )
+        self._db.execute(
+            "INSERT OR IGNORE INTO taken (source, key, content, event, event_id, at) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (source, key, content, json.dumps(event), str(uuid4()), now),
         )
         row = self._db.execute(
-            "SELECT event, done FROM taken WHERE source = ? AND key = ?", (source, key)
+            f"SELECT {_TAKEN} FROM taken WHERE source = ? AND key = ?",  # noqa: S608 - a constant
+            (source, key),
         ).fetchone()
-        return Taken(source, key, json.loads(row[0]), bool(row[1]))
+        return _taken(row)
 
     def take_change(
-        self, source: str, key: str, event: dict[str, Any], reading: dict[str, Any]
+        self, source: str, key: str, event: dict[str, Any], place: str, reading: dict[str, Any]
     ) -> Taken:
         """Take a change of a tag, whose reading is the one that counted last from now on."""
         with self._transaction():
             taken = self.take(source, key, event)
-            self.set_last_value(source, reading["tag"], reading)
+            self.set_last_value(place, reading["tag"], reading)
         return taken
+
+    def started(self, taken: Taken, run_id: UUID) -> None:
+        """Note which run was started for an event, which is not dealt with yet."""
+        self._db.execute(
+            "UPDATE taken SET run_id = ? WHERE source = ? AND key = ?",
+            (str(run_id), taken.source, taken.key),
+        )
 
     def done(self, taken: Taken, run_id: UUID | None, problem: str = "") -> None:
         """Note that an event was dealt with: by which run, or why by none."""
-        self._db.execute(
-            "UPDATE taken SET done = 1, run_id = ?, problem = ? WHERE source = ? AND key = ?",
-            (run_id and str(run_id), problem, taken.source, taken.key),
-        )
+        with self._transaction():
+            self._db.execute(
+                "UPDATE taken SET done = 1, run_id = ?, problem = ? WHERE source = ? AND key = ?",
+                (run_id and str(run_id), problem, taken.source, taken.key),
+            )
+            self._db.execute(
+                "UPDATE source SET last_at = ? WHERE name = ?", (time.time(), taken.source)
+            )
 
-    def acknowledged(self, source: str, key: str) -> None:
-        """Note that the broker was told that it need not send a message again."""
+    def acknowledging(self, source: str, key: str) -> None:
+        """Note that the broker is about to be told that it need not send a message again."""
         self._db.execute(
             "UPDATE taken SET acknowledged = 1 WHERE source = ? AND key = ?", (source, key)
+        )
+
+    def confirmed(self, source: str, keys: Sequence[str]) -> None:
+        """Note that the broker has surely heard that: it will not send these messages again."""
+        self._db.executemany(
+            "UPDATE taken SET acknowledged = 2 WHERE source = ? AND key = ?",
+            [(source, key) for key in keys],
         )
 
     def sent_before(self, source: str, content: str) -> str | None:
         """Return the key of a message of this content that the broker may send again."""
         row = self._db.execute(
-            "SELECT key FROM taken WHERE source = ? AND content = ? AND NOT acknowledged "
-            "ORDER BY at LIMIT 1",
+            "SELECT key FROM taken WHERE source = ? AND content = ? AND acknowledged < 2 "
+            "ORDER BY at DESC LIMIT 1",
             (source, content),
         ).fetchone()
         return None if row is None else str(row[0])
@@ -128,9 +160,10 @@ class Ledger:
     def unfinished(self, source: str) -> list[Taken]:
         """Return what was taken and not dealt with, the oldest first."""
         rows = self._db.execute(
-            "SELECT key, event FROM taken WHERE source = ? AND NOT done ORDER BY at", (source,)
+            f"SELECT {_TAKEN} FROM taken WHERE source = ? AND NOT done ORDER BY at",  # noqa: S608
+            (source,),
         )
-        return [Taken(source, key, json.loads(event), done=False) for key, event in rows]
+        return [_taken(row) for row in rows.fetchall()]
 
     def problems(self, limit: int = 20) -> list[dict[str, Any]]:
         """Return the last events that could not be used, the newest first."""
@@ -182,8 +215,7 @@ class Ledger:
             counts = json.loads(row[0]) if row else {}
             counts[what] = counts.get(what, 0) + many
             self._db.execute(
-                "UPDATE source SET counts = ?, last_at = ? WHERE name = ?",
-                (json.dumps(counts), time.time(), source),
+                "UPDATE source SET counts = ? WHERE name = ?", (json.dumps(counts), source)
             )
 
     @contextmanager
@@ -213,6 +245,16 @@ class Ledger:
         for state in self.sources():
             if state.name not in names:
                 self._db.execute("DELETE FROM source WHERE name = ?", (state.name,))
+        rows = self._db.execute("SELECT DISTINCT source FROM last_value").fetchall()
+        for (place,) in rows:
+            if str(place).partition(" ")[0] not in names:
+                self._db.execute("DELETE FROM last_value WHERE source = ?", (place,))
+
+
+def _taken(row: tuple[Any, ...]) -> Taken:
+    source, key, event, event_id, done, run_id = row
+    run = None if run_id is None else UUID(run_id)
+    return Taken(source, key, json.loads(event), UUID(event_id), bool(done), run)
 
 
 def _counts(text: str) -> dict[str, int]:

@@ -47,6 +47,8 @@ AWAY = (httpx.TransportError, StoreUnavailable, JournalUnavailable)
 """What concerns everything, and not the one run that was looked at."""
 _PAGE = 200
 _SERVER_ERROR = 500
+_LATER = frozenset({401, 403, 408, 425, 429})
+"""What says nothing of what was asked for."""
 ACTIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 _UNDER_WAY = {StateType.RUNNING, StateType.PENDING}
 
@@ -198,9 +200,11 @@ def prefect_errors() -> Iterator[None]:
     try:
         yield
     except PrefectHTTPStatusError as error:
-        if error.response.status_code >= _SERVER_ERROR:
+        code = error.response.status_code
+        if code >= _SERVER_ERROR or code in _LATER:
             raise PrefectUnavailable(
-                f"Prefect's API answers {error.response.status_code}", hint="It may be busy."
+                f"Prefect's API answers {code}",
+                hint="It may be busy, or want other credentials (PREFECT_API_KEY).",
             ) from error
         raise BadInput(f"Prefect refused it: {error.response.text[:300]}") from error
     except httpx.TransportError as error:

@@ -123,8 +123,9 @@ class Stack:
         self.save()
 
     def alive(self) -> bool:
-        """Whether all of its processes run."""
-        return bool(self.services) and all(service.process for service in self.services)
+        """Whether all of its processes run; without the bridge, jobs go on all the same."""
+        needed = [service for service in self.services if service.name != "bridge"]
+        return bool(needed) and all(service.process for service in needed)
 
     def stop(self) -> list[str]:
         """End all processes, the worker first; return the names of those that ran."""
@@ -180,6 +181,7 @@ def _up(say: Say, settings: Settings, *, plant: bool, api_url: str | None) -> St
                 f"a system with the Prefect server {known.api_url} is running for {settings.home}",
                 hint="End it with `smartops down` first.",
             )
+        _start_bridge(known, say)
         return known
     if known is not None:
         known.stop()
@@ -239,10 +241,18 @@ def _start_services(stack: Stack, say: Say, *, own_server: bool) -> None:
     say("worker: starting on work pool smartops")
     worker = ["prefect", "worker", "start", "--pool", "smartops", "--type", "smartops"]
     _start(stack, "worker", [*worker, "--name", f"{socket.gethostname()}-{os.getpid()}"])
-    if (sources := stack.settings.bridge) is not None:
-        say(f"bridge: listening to the sources of {sources}")
-        _start(stack, "bridge", ["services.bridge", str(sources)])
+    _start_bridge(stack, say)
     stack.save()
+
+
+def _start_bridge(stack: Stack, say: Say) -> None:
+    """Start the device bridge where there is to be one, and none runs."""
+    known = [service for service in stack.services if service.name == "bridge"]
+    if (sources := stack.settings.bridge) is None or any(bridge.process for bridge in known):
+        return
+    stack.services = [service for service in stack.services if service not in known]
+    say(f"bridge: listening to the sources of {sources}")
+    _start(stack, "bridge", ["services.bridge", str(sources)])
 
 
 def _start(stack: Stack, name: str, command: list[str], address: str = "") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from services.prefect_api import TEMPLATE, deployment_named, prefect
 from smartops.errors import BadInput
@@ -61,5 +61,7 @@ async def submit(
             deployment.id,
             parameters={"job": spec.document(), "params": params, "rehearse": rehearse},
             labels={REQUESTED_BY: getpass.getuser()},
+            # Prefect's client asks again when an answer is lost: that must make no second run.
+            idempotency_key=f"smartops-submit-{uuid4()}",
         )
         return run.id, spec

@@ -189,9 +189,9 @@ async def _on_this_machine(
             yield
         finally:
             path.unlink(missing_ok=True)
-            os.close(file)
+            _free(file)
     finally:
-        os.close(holder)
+        _free(holder)
 
 
 async def _draw(
@@ -204,7 +204,7 @@ async def _draw(
             _check(resource, deadline, None, None)
             await asyncio.sleep(_POLL_S / 4)
         # Numbers are never used again: who clears a dead owner's ticket away must not hit another.
-        number = int(os.read(gate, 20) or b"0") + 1
+        number = _last_number(gate, folder) + 1
         os.pwrite(gate, str(number).encode(), 0)
         ticket = Ticket(resource, acting.get(), socket.gethostname(), os.getpid(), time.time())
         hidden = folder / f"{number}.new"  # seen by others only when it is locked
@@ -216,6 +216,15 @@ async def _draw(
         return path, file
     finally:
         os.close(gate)
+
+
+def _last_number(gate: int, folder: Path) -> int:
+    """Return the last number that was drawn, also when a power cut has damaged the gate's file."""
+    try:
+        return int(os.read(gate, 20) or b"0")
+    except ValueError:
+        found = (re.match(r"\d+", path.name) for path in folder.iterdir())
+        return max((int(match[0]) for match in found if match), default=0) + 1000
 
 
 def _check(
@@ -264,6 +273,12 @@ def _lock(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _free(file: int) -> None:
+    """Give up a lock and close its file; a copy that a forked child has must not keep it."""
+    fcntl.flock(file, fcntl.LOCK_UN)
+    os.close(file)
 
 
 def _first(folder: Path, own: Path) -> Ticket | None:

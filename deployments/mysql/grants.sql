@@ -31,6 +31,7 @@ GRANT SELECT, INSERT ON smartops.artifact TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.approval TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.decision TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.child_run TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.device_change TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.alert TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.alert_delivery TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.report TO 'smartops'@'%';

@@ -106,12 +106,14 @@ class EndedRun:
     rehearsal: bool
     params: dict[str, Any]
     """With secrets masked."""
+    revision: str | None
+    """Of the job as it was."""
 
 
 def run_on_record(store: Store, run_id: UUID) -> EndedRun:
     """Return a run of a job that has ended. Raises StoreUnavailable; BadInput for any other."""
     run = models.job_run
-    names = ("job", "state", "rehearsal", "kind", "ended_at", "params")
+    names = ("job", "state", "rehearsal", "kind", "ended_at", "params", "revision")
     columns = [run.c[name] for name in names]
     with store.reading() as connection:
         row = connection.execute(sa.select(*columns).where(run.c.id == run_id)).first()
@@ -120,7 +122,7 @@ def run_on_record(store: Store, run_id: UUID) -> EndedRun:
     if row.kind != "job" or row.ended_at is None:
         what = "is no run of a job" if row.kind != "job" else f"has not ended: it is {row.state}"
         raise BadInput(f"run {run_id} {what}")
-    return EndedRun(row.job, bool(row.rehearsal), json.loads(row.params))
+    return EndedRun(row.job, bool(row.rehearsal), json.loads(row.params), row.revision)
 
 
 def list_resumes(store: Store, run_id: UUID) -> dict[UUID, datetime | None]:

@@ -56,8 +56,7 @@ def status(as_json: AsJson = False) -> int:
 
     Exit with 3 when no bridge has ever run in this home folder.
     """
-    use_prefect()
-    from services import bridge  # noqa: PLC0415 - Prefect reads its settings on import
+    from services import bridge  # noqa: PLC0415 - slow to import
 
     running = bridge.is_running()
     with bridge.readable_ledger() as ledger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import struct
 from collections.abc import Callable, Iterable, Mapping
@@ -129,6 +130,8 @@ class DeviceTag(BaseModel):
         """Raise ValueError when the value may not be written, whatever is held now."""
         if not self.allow_write:
             raise ValueError("the tag map does not allow writing it (allow_write)")
+        if not _is_finite(value):
+            raise ValueError(f"{value} is no value that can be written")
         held = self.nearest(value)
         if (self.min, self.max) != (None, None):
             numbers = [*_numbers(held), *_numbers(value)]
@@ -165,6 +168,15 @@ def name_of(enum: Mapping[str, int], number: Value) -> str:
         if known == number:
             return name
     raise ValueError(f"it holds {number}, which its enum does not know")
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether there is no "not a number" and no infinity in it: no limit holds for those."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_finite, value))
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def check_names(tags: Iterable[DeviceTag]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
@@ -75,25 +75,56 @@ class Framing:
     def cut(self, buffer: bytes, *, silent: bool) -> tuple[bytes, int] | None:
         """Return the first whole frame's body and how many bytes it took; None: there is none yet.
 
-        ``silent`` says that nothing has come for as long as ends a frame of that kind.
+        ``silent`` says that nothing has come for as long as ends a frame of that kind. A checksum
+        in bytes may look like the end of the frame: the end is where the checksum is right.
         """
+        first: tuple[bytes, int] | None = None
+        for found in self._ends(buffer, silent=silent):
+            if not self._may_look_like_an_end or self._is_right(found[0]):
+                return found
+            first = first or found
+        return first if silent else None
+
+    @property
+    def _may_look_like_an_end(self) -> bool:
+        marked = self.kind in {"line", "delimiter", "start-stop"}
+        return marked and self.checksum != "none" and not self.checksum_as_hex
+
+    def _is_right(self, body: bytes) -> bool:
+        try:
+            self.checked(body)
+        except ValueError:
+            return False
+        return True
+
+    def _ends(self, buffer: bytes, *, silent: bool) -> Iterator[tuple[bytes, int]]:
+        """Yield what the first frame may be: its body, and how many bytes it takes."""
         match self.kind:
-            case "line" | "delimiter":
-                stop = b"\n" if self.kind == "line" else self.stop
-                end = buffer.find(stop)
-                if end < 0:
-                    return None
-                body = buffer[:end]
-                return (body.rstrip(b"\r") if self.kind == "line" else body), end + len(stop)
             case "length":
-                return (buffer[: self.length], self.length) if len(buffer) >= self.length else None
-            case "start-stop":
-                begin = buffer.find(self.start)
-                end = buffer.find(self.stop, begin + len(self.start)) if begin >= 0 else -1
-                if end < 0:
-                    return None
-                return buffer[begin + len(self.start) : end], end + len(self.stop)
-        return (buffer, len(buffer)) if silent and buffer else None
+                if len(buffer) >= self.length:
+                    yield buffer[: self.length], self.length
+            case "silence":
+                if silent and buffer:
+                    yield buffer, len(buffer)
+            case _:
+                yield from self._marked_ends(buffer)
+
+    def _marked_ends(self, buffer: bytes) -> Iterator[tuple[bytes, int]]:
+        stop = b"\n" if self.kind == "line" else self.stop
+        begin = 0
+        if self.kind == "start-stop":
+            if (at := buffer.find(self.start)) < 0:
+                return
+            begin = at + len(self.start)
+        end = buffer.find(stop, begin)
+        while end >= 0:
+            body = buffer[begin:end]
+            if self.kind == "line":
+                exact = self._may_look_like_an_end
+                yield (body.removesuffix(b"\r") if exact else body.rstrip(b"\r")), end + len(stop)
+            if self.kind != "line" or self._may_look_like_an_end:
+                yield body, end + len(stop)
+            end = buffer.find(stop, end + 1)
 
     def checked(self, body: bytes) -> bytes:
         """Return a frame's data without its checksum; raise ValueError where that is wrong."""

@@ -94,7 +94,9 @@ class Connection:
         """The wire that steps must not share: all units behind one address are on it."""
         if self.line is not None:
             return wire_notes.line_at(self.line.port)
-        return f"modbus://{self.host.lower()}:{self.port}"
+        # A converter passes on the bytes of a line, whatever protocol they belong to.
+        kind = "serial" if self.transport == "rtu-over-tcp" else "modbus"
+        return f"{kind}://{self.host.lower()}:{self.port}"
 
     @property
     def quarantine(self) -> Quarantine:
@@ -300,6 +302,7 @@ class ModbusDriver(TaggedDevice[Tag]):
         return data
 
     async def _ask(self, call: Callable[[], Awaitable[Any]], function: int, what: str) -> ModbusPDU:
+        self._quarantine.begin()
         try:
             answer = await self._exchange(call, function, what)
         except (errors.DeviceTimeout, errors.DeviceBusy) as error:

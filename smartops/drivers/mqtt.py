@@ -253,7 +253,7 @@ class MqttDriver:
         answer: asyncio.Future[ReasonCode | None] = self._loop.create_future()
         self._acknowledged[info.mid] = answer
         await self._settled(answer, self._connection.timeout.total_seconds())
-        if not answer.done() or (qos == 0 and not await self._is_heard()):
+        if not answer.done() or (qos == 0 and not await self.is_heard()):
             text = f"{what}: the broker did not acknowledge it"
             if repeatable:
                 raise errors.DeviceTimeout(text)
@@ -264,7 +264,7 @@ class MqttDriver:
         known = self._connection.version == "5" and qos > 0
         return str(reason) if known and reason is not None else ""
 
-    async def _is_heard(self) -> bool:
+    async def is_heard(self) -> bool:
         """Return whether the broker answers a ping: what was sent before has come to it."""
         heard: asyncio.Future[None] = self._loop.create_future()
 
@@ -308,9 +308,16 @@ class MqttDriver:
         for reason in answer.result():
             if reason.is_failure:
                 raise errors.DeviceRefused(f"{what}: the broker refuses it: {reason}")
+            if self._connection.session and reason.value < qos:
+                raise errors.DeviceRefused(f"{what}: the broker grants QoS {reason.value} only")
 
     async def next_message(self) -> Message:
-        """Return the next message, however long it takes. Raises DeviceUnreachable."""
+        """Return the next message, however long it takes. Raises DeviceUnreachable.
+
+        Of a kept session, what came before the connection was lost comes again in the next one.
+        """
+        if self._connection.session and self._lost.done():
+            raise self._not_sent(f"{self.name}: waiting for a message")
         coming = asyncio.ensure_future(self._messages.get())
         either: set[asyncio.Future[Any]] = {coming, self._lost}
         try:
@@ -324,8 +331,18 @@ class MqttDriver:
         )
 
     def acknowledge(self, message: Message) -> None:
-        """Tell the broker of a kept session that the message need not come again."""
-        self._client.ack(message.mid, message.qos)
+        """Tell the broker of a kept session that the message need not come again.
+
+        Raises DeviceUnreachable. That the broker has heard it is known from :meth:`is_heard`.
+        """
+        told = self._client.ack(message.mid, message.qos)
+        if self._lost.done() or told != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise self._not_sent(f"{self.name}: acknowledging a message")
+
+    @property
+    def has_message(self) -> bool:
+        """Whether a message has come that was not taken yet."""
+        return not self._messages.empty()
 
     async def ask(
         self,

@@ -49,9 +49,11 @@ def decode(payload: bytes, *, cbor: bool = False) -> Any:
     except UnicodeDecodeError:
         return payload.hex()
     try:
-        return json.loads(text, parse_constant=_no_number)
-    except ValueError:
+        found = json.loads(text, parse_constant=_no_number)
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError):
         return text
+    return found
 
 
 def _from_cbor(payload: bytes) -> Any:

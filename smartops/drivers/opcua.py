@@ -142,7 +142,9 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         DeviceRefused for a node that cannot be watched, DeviceUnreachable when the session is lost.
         """
         wanted = [self.tag(name) for name in names]
-        places = {self.node_id(tag.node): tag for tag in wanted}
+        places: dict[ua.NodeId, list[OpcTag]] = {}
+        for tag in wanted:
+            places.setdefault(self.node_id(tag.node), []).append(tag)
         parameters = ua.CreateSubscriptionParameters(
             RequestedPublishingInterval=every.total_seconds() * 1000,
             RequestedMaxKeepAliveCount=_KEEPALIVES,
@@ -158,11 +160,12 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
                     queuesize=_QUEUE,
                     sampling_interval=ua.Double(0.0),
                 )
-        for tag, answer in zip(places.values(), answers, strict=True):
+        for tags, answer in zip(places.values(), answers, strict=True):
             if isinstance(answer, ua.StatusCode):
-                raise refusal(answer, f"{self.name}: subscribing to {tag.name}")
-        silent_s = 3 * max(_KEEPALIVES * every.total_seconds(), 1.0)
-        silent_s = max(silent_s, self._connection.timeout.total_seconds())
+                raise refusal(answer, f"{self.name}: subscribing to {tags[0].name}")
+        given = subscription.parameters  # as the server has it
+        alive_s = given.RequestedPublishingInterval * given.RequestedMaxKeepAliveCount / 1000
+        silent_s = 3 * max(alive_s, 1.0, self._connection.timeout.total_seconds())
         heard = asyncio.get_running_loop().time()
         while True:
             try:
@@ -181,10 +184,12 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
             lost = data.StatusCode is not None and data.StatusCode.value & _OVERFLOW == _OVERFLOW
             if is_own(data.Value):  # nobody knows by which server's types it was taken apart
                 [data] = await self.nodes.read([event.node.nodeid])
-            reading = reading_of(places[event.node.nodeid], data, datetime.now(UTC))
-            if lost:
-                reading = replace(reading, reason="changes before this one were lost")
-            yield reading
+            now_utc = datetime.now(UTC)
+            for tag in places[event.node.nodeid]:
+                reading = reading_of(tag, data, now_utc)
+                if lost:
+                    reading = replace(reading, reason="changes before this one were lost")
+                yield reading
 
     # --- writing -----------------------------------------------------------------------------
 

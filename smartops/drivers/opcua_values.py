@@ -193,7 +193,8 @@ def _of_type(value: Any, wanted: type, kind: ua.VariantType) -> Any:
 
 
 def _whole(value: Any, kind: ua.VariantType) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value != int(value):
         raise BadInput(f"{value!r} is no whole number, and a {kind.name} is wanted")
     low, high = _WHOLE[kind]
     if not low <= value < high:

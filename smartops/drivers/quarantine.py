@@ -76,6 +76,8 @@ class Note:
     since: float | None = None
     """None while it has not been given up yet."""
     try_at: float = 0.0
+    last: float = 0.0
+    """When it did not answer the last time that was counted."""
 
 
 class Quarantine:
@@ -86,6 +88,11 @@ class Quarantine:
         self._empty = Note(device, resource, part)
         name = f"{part.replace(' ', '-') or 'wire'}.{_SUFFIX}"
         self._path = note_path(resource, name)
+        self._began = time.time()
+
+    def begin(self) -> None:
+        """Take note that an attempt begins: those that fail at the same time count once."""
+        self._began = time.time()
 
     def check(self) -> None:
         """Raise DeviceQuarantined when it is to be left alone now, unless a person asks."""
@@ -99,12 +106,13 @@ class Quarantine:
         """As :meth:`check`; and where its time has come, take the try for this process alone."""
         self.check()
         note = self._load()
-        if note is not None and note.since is not None:
+        if note is not None and note.since is not None and not by_hand.get():
             self._save(replace(note, try_at=time.time() + self._pause_s(note.failures)))
 
     @contextmanager
     def trial(self) -> Iterator[None]:
         """Take note of whether what is done inside was answered; even a refusal is an answer."""
+        self.begin()
         try:
             yield
         except (errors.DeviceTimeout, errors.DeviceUnreachable) as error:
@@ -127,10 +135,12 @@ class Quarantine:
     def unanswered(self, reason: str) -> None:
         """Take note that it has not answered; what happens too often has consequences."""
         note = self._load() or self._empty
-        note = replace(note, failures=note.failures + 1, reason=reason[:500])
+        if self._began < note.last:
+            return  # it was under way already when another one failed
+        now = time.time()
+        note = replace(note, failures=note.failures + 1, reason=reason[:500], last=now)
         if self._patience.after and note.failures >= self._patience.after:
             entering = note.since is None
-            now = time.time()
             since = now if note.since is None else note.since
             note = replace(note, since=since, try_at=now + self._pause_s(note.failures))
             if entering:

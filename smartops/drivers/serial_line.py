@@ -13,7 +13,8 @@ import socket
 import termios
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -61,7 +62,7 @@ class Connection:
     @property
     def quarantine(self) -> Quarantine:
         """What is known of whether the device at the line answers."""
-        return Quarantine(self.name, self.resource, "device", self.patience)
+        return Quarantine(self.name, self.resource, f"device {self.name}", self.patience)
 
     @property
     def is_remote(self) -> bool:
@@ -93,38 +94,48 @@ async def open_line(connection: Connection) -> AsyncIterator[SerialDriver]:
     async with locks.exclusive(connection.resource):
         for place in (wire, connection.quarantine):
             place.claim()
-        with wire.trial():
-            line = await _open(connection)
-        driver = SerialDriver(line, connection)
-        try:
-            yield driver
-        finally:
+        # A thread of its own: who listens for hours takes none that others wait for.
+        with ThreadPoolExecutor(1, "serial") as thread:
+            with wire.trial():
+                line = await _open(connection, thread)
+            driver = SerialDriver(line, connection, thread)
             try:
-                await driver.quiet()
+                yield driver
             finally:
-                await _to_its_end(asyncio.ensure_future(asyncio.to_thread(_close, line)))
+                try:
+                    await driver.quiet()
+                finally:
+                    await _to_its_end(_in(thread, _close, line))
 
 
-async def _open(connection: Connection) -> Any:
-    opening = asyncio.ensure_future(asyncio.to_thread(_opened, connection))
+def _in(thread: Executor, work: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
+
+
+async def _open(connection: Connection, thread: Executor) -> Any:
+    opening = _in(thread, _opened, connection)
     try:
         return await _to_its_end(opening)
     except asyncio.CancelledError:
-        if opening.done() and not opening.cancelled() and opening.exception() is None:
-            await asyncio.to_thread(_close, opening.result())
+        if not opening.cancelled() and opening.exception() is None:
+            await _to_its_end(_in(thread, _close, opening.result()))
         raise
 
 
 async def _to_its_end(work: asyncio.Future[Any]) -> Any:
-    """Wait for a thread that has begun, also when that is broken off.
+    """Wait for a thread that has begun, however often that is broken off.
 
     The line would be given to the next one while this process has it open still.
     """
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait({work})
-        raise
+    broken_off: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            broken_off = error
+    if broken_off is not None:
+        raise broken_off
+    return work.result()
 
 
 def _opened(connection: Connection) -> Any:
@@ -166,8 +177,9 @@ def _close(line: Any) -> None:
 class SerialDriver:
     """An open line. Not for use by several tasks at once."""
 
-    def __init__(self, line: Any, connection: Connection) -> None:
+    def __init__(self, line: Any, connection: Connection, thread: Executor) -> None:
         self._line = line
+        self._thread = thread
         self._connection = connection
         self._buffer = b""
         late = connection.timeout if connection.late is None else connection.late
@@ -220,7 +232,7 @@ class SerialDriver:
         waits until it is cancelled. Raises DeviceTimeout, DeviceUnreachable and BadAnswer.
         """
         if await self._pacing.nothing_open():
-            await asyncio.to_thread(self._drop)
+            await _to_its_end(_in(self._thread, self._drop))
         return await self._in_thread(None, expect, within)
 
     async def _in_thread(
@@ -228,16 +240,15 @@ class SerialDriver:
     ) -> bytes:
         stop = threading.Event()
         limit_s = None if limit is None else limit.total_seconds()
-        work = asyncio.ensure_future(
-            asyncio.to_thread(self._exchange, question, expect, limit_s, stop)
-        )
+        work = _in(self._thread, self._exchange, question, expect, limit_s, stop)
         try:
-            return await asyncio.shield(work)
+            data: bytes = await asyncio.shield(work)
         except asyncio.CancelledError:
             stop.set()
-            with contextlib.suppress(errors.SmartOpsError):
-                await work
+            with contextlib.suppress(errors.SmartOpsError, asyncio.CancelledError):
+                await _to_its_end(work)
             raise
+        return data
 
     def _exchange(
         self,
@@ -246,9 +257,13 @@ class SerialDriver:
         limit_s: float | None,
         stop: threading.Event,
     ) -> bytes:
+        name = self._connection.name
+        if stop.is_set():  # cancelled before it was its turn
+            cancelled = errors.DeviceTimeout(f"{name}: broken off before anything was sent")
+            cancelled.not_done = True
+            raise cancelled
         if question is not None:
             self._drop()
-        name = self._connection.name
         try:
             if question is not None:
                 self.sent = True

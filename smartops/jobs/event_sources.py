@@ -75,6 +75,9 @@ class _Source(BaseModel):
             raise ValueError(f"{error}") from None
         if self.when and not templating.is_template(self.when):
             raise ValueError(f"when: {self.when!r} is no expression: write {{{{ ... }}}}")
+        given = getattr(self, "id", "")
+        if given and not templating.is_template(given):
+            raise ValueError(f"id: {given!r} is the same for all: write {{{{ ... }}}}")
         return self
 
     @property
@@ -90,9 +93,6 @@ class MessageSource(_Source):
     kind: Literal["messages"] = "messages"
     broker: str = Field(description="Name of a saved MQTT broker.")
     topic: str = Field(min_length=1, description="The topic; `+` and `#` stand for any.")
-    qos: Literal[1, 2] = Field(
-        default=1, description="1: a message may come twice, and is known by its id; 2: once."
-    )
     id: str = Field(
         default="",
         description="What makes two messages the same, such as `{{ event.payload.order }}`. Empty: "
@@ -100,7 +100,8 @@ class MessageSource(_Source):
     )
     retained: bool = Field(
         default=False,
-        description="Whether messages that the broker kept for whoever comes later count as well.",
+        description="Whether messages that the broker kept for whoever comes later count as well: "
+        "each content once.",
     )
 
 

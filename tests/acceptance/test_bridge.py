@@ -181,6 +181,19 @@ def events(stack: Stack, source: str) -> list[dict[str, Any]]:
             },
             "job line-check has no parameter foo",
         ),
+        (
+            {
+                "kind": "tags",
+                "device": "plant-line",
+                "tags": ["batch"],
+                "start": {"job": "line-check"},
+            },
+            "job line-check is paused",
+        ),
+        (
+            {"kind": "messages", "broker": "plant-broker", "topic": "plant/#/x"},
+            "'plant/#/x' is no topic",
+        ),
     ],
 )
 def test_what_is_missing_is_told_before(

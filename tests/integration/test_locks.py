@@ -227,3 +227,28 @@ def test_resources_have_files_of_their_own(home: Path) -> None:
     """Names that look alike once they are file names do not share a lock."""
     assert lock_path("modbus://a:1") != lock_path("modbus:__a:1")
     assert "/" not in lock_path("../../etc/passwd").name
+
+
+async def test_a_gate_that_a_power_cut_has_damaged(home: Path) -> None:
+    """Tickets go on behind those that are there."""
+    await take("wire", 1)
+    (lock_path("wire") / "gate").write_bytes(b"\0\0\0")
+    async with exclusive("wire"):
+        with pytest.raises(LockTimeout):
+            await elsewhere(take("wire", 0.1))
+    await take("wire", 1)
+
+
+async def test_a_forked_child_keeps_no_lock(home: Path) -> None:
+    """A process that was forked meanwhile has copies of the files; what was given back is free."""
+    end, told = os.pipe()
+    async with exclusive("wire"):
+        child = os.fork()
+        if child == 0:
+            os.close(told)
+            os.read(end, 1)  # until the test is done
+            os._exit(0)
+    await elsewhere(take("wire", 1))
+    os.close(told)
+    os.close(end)
+    await asyncio.to_thread(os.waitpid, child, 0)

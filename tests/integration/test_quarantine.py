@@ -68,13 +68,16 @@ def test_after_how_many_failures() -> None:
     told = Told()
     place = Quarantine("plc", "modbus://x:502", "unit 3", told.patience(after=3))
     for _ in range(2):
+        place.begin()
         place.unanswered("no answer in 3 s")
     place.answered()
     for _ in range(2):
+        place.begin()
         place.unanswered("no answer in 3 s")
         place.check()
     assert told.changes == []
     for _ in range(3):
+        place.begin()
         place.unanswered("no answer in 3 s")
     assert told.states == ["quarantined"]
     with pytest.raises(errors.DeviceQuarantined) as refused:
@@ -95,6 +98,7 @@ def test_it_is_left_alone_for_longer_each_time() -> None:
     place = Quarantine("plc", "modbus://x:502", "", Patience(2, timedelta(seconds=50)))
     pauses = []
     for _ in range(7):
+        place.begin()
         place.unanswered("gone")
         with contextlib.suppress(errors.DeviceQuarantined):
             place.check()
@@ -275,7 +279,22 @@ async def test_a_scale_that_is_switched_off() -> None:
         with pytest.raises(errors.DeviceQuarantined):
             async with serial_line.open_line(connection):
                 pass
-        assert [change.part for change in told.changes] == ["device"]
+        assert [change.part for change in told.changes] == ["device scale"]
+
+
+def test_failures_at_the_same_time_count_once() -> None:
+    """Ten who are under way when a server goes have not found it away ten times in a row."""
+    told = Told()
+    many = [Quarantine("plc", "opcua://x:4840", "", told.patience(after=3)) for _ in range(10)]
+    for place in many:
+        place.begin()
+    for place in many:
+        place.unanswered("gone")
+    many[0].check()
+    for _ in range(2):
+        many[0].begin()
+        many[0].unanswered("gone")
+    assert [(change.state, change.failures) for change in told.changes] == [("quarantined", 3)]
 
 
 @pytest.mark.parametrize("in_a_run", [True, False])

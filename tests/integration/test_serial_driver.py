@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import threading
 import tty
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from smartops import errors
-from smartops.drivers import serial_line
+from smartops.drivers import modbus, serial_line
 from smartops.drivers.framing import Framing
 from smartops.drivers.serial_line import Connection
 from tasks.serial_line import found, pattern, sent_bytes
@@ -232,3 +233,22 @@ def test_what_is_sent_and_found() -> None:
     with pytest.raises(errors.BadInput):
         pattern("(")
     assert re.compile(b"a").search(b"a")
+
+
+async def test_what_was_cancelled_before_its_turn_sends_nothing(scale: Scale) -> None:
+    """The thread of the line was busy; when it comes to the question, nobody wants it any more."""
+    async with serial_line.open_line(to(scale)) as line:
+        stop = threading.Event()
+        stop.set()
+        with pytest.raises(errors.DeviceTimeout) as broken_off:
+            line._exchange(b"GO", None, 1.0, stop)
+        assert (broken_off.value.not_done, line.sent) == (True, False)
+        assert scale.asked == []
+
+
+def test_one_wire_has_one_name() -> None:
+    """A converter passes on the bytes of its line, for Modbus and for other devices alike."""
+    seconds = timedelta(seconds=1)
+    bus = modbus.Connection("plc", "Gate", 4001, 1, seconds, (), transport="rtu-over-tcp")
+    assert bus.resource == Connection("scale", "socket://gate:4001").resource
+    assert replace(bus, transport="tcp").resource == "modbus://gate:4001"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -44,6 +46,10 @@ def reading(value: Any, quality: Quality = "good", tag: str = "level") -> Readin
             "'steps' is unknown; expressions start with event.",
         ),
         ("sources: [{name: a, kind: tags, device: d, tags: [x], when: 'yes'}]", "no expression"),
+        (
+            "sources: [{name: a, kind: messages, broker: b, topic: t, id: event.payload.order}]",
+            "is the same for all",
+        ),
         (
             "sources: [{name: a, kind: messages, broker: b, topic: t, id: '{{ params.x }}'}]",
             "'params' is unknown",
@@ -119,34 +125,47 @@ def test_waiting_for_the_rate() -> None:
     assert bucket.wait_s(0.5) == 0
 
 
+def values(changes: Changes) -> list[tuple[Any, Any, int]]:
+    return [(c.before and c.before.value, c.now.value, c.missed) for c in changes.due()]
+
+
+def take(changes: Changes) -> None:
+    for change in changes.due():
+        changes.take(change)
+
+
 def test_changes() -> None:
     """The first value is none; within the deadband there is none; each counts once."""
     changes = Changes({"level": 2.0}, 0.0, bad_counts=False)
     first = reading(50.0)
     assert changes.see(first, 0.0) is first
     assert changes.see(reading(51.9), 1.0) is None
-    assert changes.due(1.0) == []
+    assert changes.due() == []
     changes.see(reading(53.0), 2.0)
-    [change] = changes.due(2.0)
-    assert (change.before, change.now.value, change.missed) == (first, 53.0, 0)
-    changes.counted(change.now)
-    assert changes.due(3.0) == []
-    assert changes.next_in_s(3.0) is None
+    assert values(changes) == [(50.0, 53.0, 0)]
+    take(changes)
+    changes.look(3.0)
+    assert (changes.due(), changes.next_in_s(3.0)) == ([], None)
 
 
 def test_a_value_has_to_stand() -> None:
-    """Bounces do not count; what came back is forgotten."""
+    """Bounces do not count; what came back is forgotten; also when nobody looks meanwhile."""
     changes = Changes({}, 2.0, bad_counts=False)
     changes.see(reading(False), 0.0)
     changes.see(reading(True), 1.0)
     assert changes.next_in_s(1.5) == pytest.approx(1.5)
     changes.see(reading(False), 2.0)
-    assert changes.due(10.0) == []
+    changes.look(10.0)
+    assert changes.due() == []
     changes.see(reading(True), 11.0)
     changes.see(reading(True), 12.0)
-    assert changes.due(12.9) == []
-    [change] = changes.due(13.0)
-    assert change.now.value is True
+    changes.look(12.9)
+    assert changes.due() == []
+    changes.look(13.0)
+    assert values(changes) == [(False, True, 0)]
+    changes.see(reading(False), 600.0)
+    changes.see(reading(True), 700.0)
+    assert values(changes) == [(False, False, 1)]
 
 
 def test_changes_that_come_too_fast() -> None:
@@ -155,23 +174,47 @@ def test_changes_that_come_too_fast() -> None:
     changes.see(reading(0), 0.0)
     for at, value in ((1.0, 1), (2.0, 2), (3.0, 3)):
         changes.see(reading(value), at)
-    [change] = changes.due(3.0)
-    assert (change.now.value, change.missed) == (3, 2)
+    assert values(changes) == [(0, 3, 2)]
     changes.see(reading(0), 4.0)
-    [change] = changes.due(4.0)
-    assert (change.now.value, change.missed) == (0, 3)
+    assert values(changes) == [(0, 0, 3)]
+    [change] = changes.due()
     event = as_event("source", "device", change)
     assert (event["before"], event["missed"], event["tag"]) == (0, 3, "level")
 
 
+def test_what_is_wanted_is_not_replaced_by_what_is_not() -> None:
+    """An alarm that has to wait for the rate is told, though the value is well again."""
+    changes = Changes({}, 0.0, bad_counts=False, is_wanted=lambda c: c.now.value > 80)  # type: ignore[operator]
+    for at, value in enumerate((50, 90, 50, 60)):
+        changes.see(reading(value), float(at))
+    assert values(changes) == [(50, 90, 2)]
+    take(changes)
+    changes.see(reading(95), 10.0)
+    assert values(changes) == [(60, 95, 0)]
+
+
 def test_a_bad_value() -> None:
-    """It counts where that is wanted, and never has a value."""
+    """It counts where that is wanted, and never has a value; uncertain is no other value."""
     for wanted in (False, True):
         changes = Changes({}, 0.0, bad_counts=wanted)
         changes.see(reading(5), 0.0)
+        changes.see(reading(5, "uncertain"), 0.5)
+        assert changes.due() == []
         changes.see(reading(None, "bad"), 1.0)
-        found = [(c.now.quality, c.now.value) for c in changes.due(1.0)]
+        found = [(c.now.quality, c.now.value) for c in changes.due()]
         assert found == ([("bad", None)] if wanted else [])
+
+
+def test_while_it_is_bad_nothing_stands() -> None:
+    """A value that was seen once before the sensor failed has not stood."""
+    changes = Changes({}, 2.0, bad_counts=False)
+    changes.see(reading(False), 0.0)
+    changes.see(reading(True), 1.0)
+    changes.see(reading(None, "bad"), 2.0)
+    changes.see(reading(None, "bad"), 3.5)
+    changes.see(reading(False), 4.0)
+    changes.look(10.0)
+    assert changes.due() == []
 
 
 def test_what_changes_while_another_is_dealt_with() -> None:
@@ -179,12 +222,17 @@ def test_what_changes_while_another_is_dealt_with() -> None:
     changes = Changes({}, 0.0, bad_counts=False)
     changes.see(reading(0), 0.0)
     changes.see(reading(1), 1.0)
-    [first] = changes.due(1.0)
+    take(changes)
     changes.see(reading(2), 2.0)
-    changes.counted(first.now)
-    [second] = changes.due(2.0)
-    assert second.before is not None
-    assert (second.before.value, second.now.value, second.missed) == (1, 2, 0)
+    assert values(changes) == [(1, 2, 0)]
+
+
+def test_what_was_known_before() -> None:
+    """A value that changed while nobody looked counts."""
+    changes = Changes({}, 0.0, bad_counts=False)
+    changes.known(reading(1))
+    assert changes.see(reading(2), 0.0) is None
+    assert values(changes) == [(1, 2, 0)]
 
 
 # --- what is remembered ---------------------------------------------------------------------------
@@ -197,14 +245,37 @@ def test_an_event_is_taken_once(tmp_path: Path) -> None:
     assert not first.done
     assert [taken.key for taken in ledger.unfinished("orders")] == ["id:7"]
     assert ledger.unfinished("other") == []
-    ledger.done(first, None, "no job")
+    ledger.done(first, None)
     ledger.close()
     again = Ledger(tmp_path / "bridge.sqlite")
     second = again.take("orders", "id:7", {"n": 8})
     assert (second.done, second.event, second.event_id) == (True, {"n": 7}, first.event_id)
     assert again.take("other", "id:7", {}).event_id != first.event_id
-    assert [problem["problem"] for problem in again.problems()] == ["no job"]
     again.close()
+
+
+def test_what_could_not_be_used_may_come_again(tmp_path: Path) -> None:
+    """Sent once more when the job is not paused any more, it counts; so does the same in a week."""
+    ledger = Ledger(tmp_path / "bridge.sqlite")
+    first = ledger.take("orders", "id:7", {"n": 7})
+    ledger.done(first, None, "the job is paused")
+    assert [problem["problem"] for problem in ledger.problems()] == ["the job is paused"]
+    second = ledger.take("orders", "id:7", {"n": 7})
+    assert not second.done
+    run = uuid4()
+    ledger.started(second, run)
+    assert ledger.take("orders", "id:7", {}).run_id == run
+    ledger.done(second, run)
+    assert ledger.take("orders", "id:7", {}).done
+    week = 8 * 86_400
+    with sqlite3.connect(tmp_path / "bridge.sqlite") as db:
+        db.execute("UPDATE taken SET at = at - ?", (week,))
+    db.close()
+    later = ledger.take("orders", "id:7", {})
+    assert (later.done, later.event_id == second.event_id) == (False, False)
+    ledger.forget_old()
+    assert len(ledger.unfinished("orders")) == 1
+    ledger.close()
 
 
 def test_a_message_that_is_sent_again(tmp_path: Path) -> None:
@@ -213,7 +284,9 @@ def test_a_message_that_is_sent_again(tmp_path: Path) -> None:
     ledger.take("orders", "k", {}, "hash")
     assert ledger.sent_before("orders", "hash") == "k"
     assert ledger.sent_before("orders", "other") is None
-    ledger.acknowledged("orders", "k")
+    ledger.acknowledging("orders", "k")
+    assert ledger.sent_before("orders", "hash") == "k"
+    ledger.confirmed("orders", ["k"])
     assert ledger.sent_before("orders", "hash") is None
     ledger.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uuid6 import uuid7
 
+from flows.step_calls import StepCalls
 from flows.walk import Start, StepOutcome, Walk
 from smartops import errors
 from smartops.audit.events import MAX_FIELD_BYTES, Event
-from smartops.jobs import graph
+from smartops.jobs import graph, loader
+from smartops.jobs.answers import NOBODY
 from smartops.jobs.checking import run_checks
 from smartops.jobs.graph import Plan
 from smartops.jobs.kinds import STEP_KINDS
@@ -202,3 +205,20 @@ async def test_how_often_a_condition_is_looked_at() -> None:
     assert await _until(look, timedelta(milliseconds=40)) == "it is so"
     assert len(looks) == 4
     assert all(b - a >= 0.039 for a, b in pairwise(looks))
+
+
+def test_who_has_approved_a_step() -> None:
+    """The persons of the approvals that it comes behind; that the time was over is nobody's yes."""
+    job = loader.loads(
+        "name: j\nsteps:\n"
+        "  - {id: a, kind: approval, text: x}\n"
+        "  - {id: b, kind: approval, text: x, needs: [a], within: 1m, if_nobody: grant}\n"
+        "  - {id: c, kind: wait, duration: 1s, needs: [b]}\n"
+        "  - {id: d, kind: wait, duration: 1s}\n"
+    )
+    run: Any = SimpleNamespace(plan=graph.compile(job), outputs={})
+    run.outputs = {"a": {"person": "ann"}, "b": {"person": NOBODY}}
+    assert StepCalls._approvers(run, "c") == "ann"
+    assert StepCalls._approvers(run, "d") == ""
+    run.outputs = {"b": {"person": NOBODY}}
+    assert StepCalls._approvers(run, "c") == ""

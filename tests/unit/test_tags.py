@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from smartops.drivers.coalesce import MAX_WORDS, plan_reads
+from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tag_files import load_tags
 from smartops.drivers.tags import Tag, check_map
 from smartops.errors import BadInput
@@ -235,3 +236,11 @@ def test_maps_as_plc_tools_export_them(tmp_path: Path) -> None:
         tag(name="state", address=3, enum={"off": 0, "on": 1}),
         tag(name="flow", address=4, kind="i16", not_available=(-32768,)),
     )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, [1.0, math.nan], {"a": -math.inf}])
+def test_what_is_no_number_is_never_written(value: Any) -> None:
+    """No limit holds for it: every comparison with it is false."""
+    limited = OpcTag(name="speed", node="ns=2;s=x", allow_write=True, min=0, max=100)
+    with pytest.raises(ValueError, match="no value that can be written"):
+        limited.check_write(value)

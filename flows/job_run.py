@@ -32,7 +32,7 @@ from smartops.jobs import templating
 from smartops.jobs.graph import Plan
 from smartops.jobs.kinds.approval import Approval
 from smartops.jobs.step import StepBase, step_of
-from smartops.locks import Actor, acting, held, inherit, lost
+from smartops.locks import Actor, acting, held, inherited, lost
 from smartops.rehearsal import rehearsing
 from smartops.settings import get_settings
 from tasks.run_context import SLOT, cancelled_by_person, inherited_locks
@@ -74,7 +74,10 @@ class JobRun:
         When it is told to stop, what can be undone is, and the steps for the end are made, before
         it ends. A run that waits for a person holds none of the job's locks.
         """
-        inherit(inherited_locks())
+        with inherited(inherited_locks()):
+            return await self._make(ending)
+
+    async def _make(self, ending: Ending) -> Any:
         rehearsing.set(self._calls.info.rehearsal)
         acting.set(Actor(str(self._calls.info.id), self._job.name))
         cancelled_by = cancelled_by_person()

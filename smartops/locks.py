@@ -43,8 +43,12 @@ STANDARD = timedelta(seconds=-1)
 WITHIN = " within "
 _POLL_S = 0.02
 _HOLDER = "holder"
-"""The file that stands for the resource; in it, the name of the ticket whose owner has it."""
-_NAME_SIZE = 40
+"""The file that stands for the resource; in it, the ticket whose owner has it, and its hold."""
+_HOLDER_SIZE, _MOST_HOLDS = 400, 20
+_OUTER, _INSIDE = "outer", "inside"
+"""In the folder of a hold: whose hold it is, and what everybody who uses it has a lock on."""
+_folders: dict[str, Path] = {}
+"""Where what this process holds is held, by hold."""
 _TICKET = re.compile(r"(\d{12})(\.urgent)?\.ticket")
 OVERTAKES = 8
 """How many who came earlier an urgent one may go before, at the most: nobody waits for ever."""
@@ -102,17 +106,19 @@ async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncI
     hold = uuid4().hex[:16]
     deadline = _Deadline(limit)
     async with (
-        _on_this_machine(name, deadline.left_s(), urgent=urgent.get()),
+        _on_this_machine(name, resource, hold, deadline.left_s()),
         _on_all_machines(name, deadline.left_s()) as is_lost,
     ):
         mine = _mine.set({**_mine.get(), resource: hold})
         losses = _losses.set((*_losses.get(), is_lost))
+        _folders[hold] = lock_path(name)
         try:
             yield
         finally:
+            del _folders[hold]
             _losses.reset(losses)
             _mine.reset(mine)
-            shutil.rmtree(lock_path(f"{resource}{WITHIN}{hold}"), ignore_errors=True)
+            _is_used_within(resource, hold)
 
 
 class _Deadline:
@@ -138,13 +144,61 @@ def lost() -> bool:
 
 
 def held_here() -> Mapping[str, str]:
-    """Return what the code around this holds, and by which hold."""
+    """Return what the code around this holds, and by which hold, for :func:`inherited`."""
+    for resource, hold in _mine.get().items():
+        if hold in _folders:
+            inner = lock_path(f"{resource}{WITHIN}{hold}")
+            inner.mkdir(parents=True, exist_ok=True)
+            (inner / _OUTER).write_text(str(_folders[hold]), "utf-8")
     return _mine.get()
 
 
-def inherit(holds: Mapping[str, str]) -> None:
-    """Take what whoever waits for this code holds as held here: it would wait for itself."""
-    _mine.set({**_mine.get(), **holds})
+@contextlib.contextmanager
+def inherited(holds: Mapping[str, str]) -> Iterator[None]:
+    """Take what whoever waits for this code holds as held here: it would wait for itself.
+
+    Others have to wait for it, also when the one who waited has gone. What is held no more when
+    this begins, is not held here either.
+    """
+    with contextlib.ExitStack() as files:
+        mine = {r: hold for r, hold in holds.items() if _is_entered(r, hold, files)}
+        token = _mine.set({**_mine.get(), **mine})
+        try:
+            yield
+        finally:
+            _mine.reset(token)
+
+
+def _is_entered(resource: str, hold: str, files: contextlib.ExitStack) -> bool:
+    """Mark a hold as used by this process; return False where it has ended."""
+    if get_settings().locks == "database":
+        return True  # it may be held on another machine
+    inner = lock_path(f"{resource}{WITHIN}{hold}")
+    try:
+        outer = Path((inner / _OUTER).read_text("utf-8"))
+        inside = os.open(inner / _INSIDE, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        return False
+    files.callback(_free, inside)
+    fcntl.flock(inside, fcntl.LOCK_SH)
+    # Who wants it next writes its own name first, and looks for this mark then.
+    return _read_holder(outer)[1:2] == [hold]
+
+
+def _is_used_within(resource: str, hold: str) -> bool:
+    """Return whether somebody uses a hold whose owner is done with it; tidy up where not."""
+    inner = lock_path(f"{resource}{WITHIN}{hold}")
+    try:
+        inside = os.open(inner / _INSIDE, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        return False  # it was never handed on, nor used
+    try:
+        if not _lock(inside):
+            return True
+        shutil.rmtree(inner, ignore_errors=True)
+        return False
+    finally:
+        _free(inside)
 
 
 @asynccontextmanager
@@ -173,19 +227,24 @@ def _on_all_machines(
 
 @asynccontextmanager
 async def _on_this_machine(
-    resource: str, limit_s: float | None, *, urgent: bool
+    name: str, resource: str, hold: str, limit_s: float | None
 ) -> AsyncIterator[None]:
-    folder = lock_path(resource)
+    folder = lock_path(name)
     folder.mkdir(parents=True, exist_ok=True)
     deadline = None if limit_s is None else time.monotonic() + limit_s
     holder = os.open(folder / _HOLDER, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        path, file = await _draw(folder, resource, deadline, urgent=urgent)
+        path, file = await _draw(folder, name, deadline, urgent=urgent.get())
         try:
             while (ahead := _first(folder, path)) is not None or not _lock(holder):
-                _check(resource, deadline, limit_s, _holding(folder) or ahead)
+                _check(name, deadline, limit_s, _holding(folder) or ahead)
                 await asyncio.sleep(_POLL_S)
-            os.pwrite(holder, path.name.ljust(_NAME_SIZE).encode(), 0)
+            before = _read_holder(folder)[1:]
+            _write_holder(holder, path.name, hold, *before)
+            while any(_is_used_within(resource, earlier) for earlier in before):
+                _check(name, deadline, limit_s, None)
+                await asyncio.sleep(_POLL_S)
+            _write_holder(holder, path.name, hold)
             yield
         finally:
             path.unlink(missing_ok=True)
@@ -260,10 +319,23 @@ def _tickets(folder: Path) -> list[Path]:
     return sorted(places, key=lambda path: places[path])
 
 
+def _read_holder(folder: Path) -> list[str]:
+    """Return the ticket of who holds the resource, its hold, and those that may be used still."""
+    try:
+        return (folder / _HOLDER).read_text("utf-8").split()
+    except FileNotFoundError:
+        return []
+
+
+def _write_holder(holder: int, *words: str) -> None:
+    text = " ".join(words[:_MOST_HOLDS])
+    os.pwrite(holder, text.ljust(_HOLDER_SIZE).encode(), 0)
+
+
 def _holding(folder: Path) -> Ticket | None:
     """Return who holds the resource, None where it is free or just being given on."""
-    name = (folder / _HOLDER).read_text("utf-8").strip()
-    return _owner(folder / name) if name else None
+    words = _read_holder(folder)
+    return _owner(folder / words[0]) if words else None
 
 
 def _lock(file: int) -> bool:

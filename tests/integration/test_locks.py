@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from smartops.locks import (
     exclusive,
     held,
     held_here,
-    inherit,
+    inherited,
     lock_path,
     queues,
     urgent,
@@ -171,11 +172,11 @@ async def test_who_shares_a_hold_takes_turns_within_it(home: Path) -> None:
     async with exclusive("line-3"):
         stranger = elsewhere(use("stranger"))
         await wait_until(lambda: len(next(queues())) == 2)
-        inherited = dict(held_here())
+        handed_on = dict(held_here())
 
         async def child() -> None:  # as a run that a step has started, in a process of its own
-            inherit(inherited)
-            await use("child")
+            with inherited(handed_on):
+                await use("child")
 
         await asyncio.gather(use("a"), use("b"), elsewhere(child()))
         assert "stranger" not in order
@@ -252,3 +253,59 @@ async def test_a_forked_child_keeps_no_lock(home: Path) -> None:
     os.close(told)
     os.close(end)
     await asyncio.to_thread(os.waitpid, child, 0)
+
+
+CHILD = """
+import asyncio, json, sys
+from smartops.locks import exclusive, inherited
+async def run():
+    with inherited(json.loads(sys.argv[1])):
+        async with exclusive("line-3"):
+            print("inside", flush=True)
+            sys.stdin.read()
+asyncio.run(run())
+"""
+
+
+@pytest.mark.parametrize("ends", ["in order", "killed"])
+async def test_a_child_keeps_what_its_parent_has_held(home: Path, ends: str) -> None:
+    """Whoever is next has to wait for the child too, also when the parent has gone."""
+    child: asyncio.subprocess.Process | None = None
+    async with exclusive("line-3"):
+        handed_on = json.dumps(dict(held_here()))
+        pipe = asyncio.subprocess.PIPE
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", CHILD, handed_on, stdin=pipe, stdout=pipe
+        )
+        assert child.stdout is not None
+        assert child.stdin is not None
+        assert await child.stdout.readline() == b"inside\n"
+    with pytest.raises(LockTimeout):
+        await elsewhere(take("line-3", 0.3))
+    with pytest.raises(LockTimeout):
+        await elsewhere(take("line-3", 0.1))  # who has waited in vain has changed nothing
+    waiting = elsewhere(take("line-3", 30))
+    await asyncio.wait({waiting}, timeout=0.2)
+    assert not waiting.done()
+    if ends == "killed":
+        child.kill()
+    child.stdin.close()
+    await child.wait()
+    await waiting
+    assert len(list(lock_path("line-3").parent.iterdir())) == 1, "no folder stays behind"
+
+
+async def test_what_has_ended_is_not_inherited(home: Path) -> None:
+    """A child that comes back later has to wait like everybody else, and lets nobody in."""
+    async with exclusive("line-3"):
+        handed_on = dict(held_here())
+    async with exclusive("line-3"):
+
+        async def late() -> None:
+            with inherited(handed_on):
+                assert held_here() == {}
+                await take("line-3", 0.1)
+
+        with pytest.raises(LockTimeout):
+            await elsewhere(late())
+    await elsewhere(late())

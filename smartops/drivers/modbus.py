@@ -23,7 +23,7 @@ from smartops.drivers import wire_notes
 from smartops.drivers.block_reading import BlockReader
 from smartops.drivers.cancelling import heeded
 from smartops.drivers.coalesce import Block, Hole, gaps, plan_reads
-from smartops.drivers.modbus_answers import ANSWERS
+from smartops.drivers.modbus_answers import ANSWERS, refusal
 from smartops.drivers.pacing import Pacing
 from smartops.drivers.quarantine import PATIENT, Patience, Quarantine
 from smartops.drivers.readings import Reading, Value
@@ -35,25 +35,11 @@ logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it dumps packets on 
 
 Transport = Literal["tcp", "rtu-over-tcp", "rtu"]
 _READ_FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
-_EXCEPTIONS = {
-    1: "illegal function",
-    2: "illegal data address",
-    3: "illegal data value",
-    4: "device failure",
-    5: "acknowledge",
-    6: "device busy",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "gateway target did not respond",
-}
-_MOST_PLANS = 64
-_BUSY = frozenset({5, 6, 10, 11})
 _SHORT = 0
 """Stands for an answer with fewer values than were asked for: some devices cut it at their end."""
 _BAD_ADDRESS = frozenset({2, 3, _SHORT})
-_UNTOUCHED = frozenset({1, 2, 3})  # with 4 the device failed while it was at it
+_MOST_PLANS = 64
 _NOBODY_THERE = 11
-_NOT_DONE = frozenset({6, 10})  # 5 means "under way", and after 11 the device may have heard it
 
 
 @dataclass(frozen=True)
@@ -94,8 +80,7 @@ class Connection:
         """The wire that steps must not share: all units behind one address are on it."""
         if self.line is not None:
             return wire_notes.line_at(self.line.port)
-        # A converter passes on the bytes of a line, whatever protocol they belong to.
-        kind = "serial" if self.transport == "rtu-over-tcp" else "modbus"
+        kind = "serial" if self.transport == "rtu-over-tcp" else "modbus"  # a line has one name
         return f"{kind}://{self.host.lower()}:{self.port}"
 
     @property
@@ -339,7 +324,7 @@ class ModbusDriver(TaggedDevice[Tag]):
             raise
         if isinstance(answer, ExceptionResponse) and answer.function_code == function | 0x80:
             self._pacing.answered()
-            raise _refusal(answer.exception_code, f"{name}: {what}")
+            raise refusal(answer.exception_code, f"{name}: {what}")
         if answer.function_code != function:
             self._pacing.unanswered()
             raise errors.BadAnswer(f"{name}: {what}: an answer to function {answer.function_code}")
@@ -389,14 +374,3 @@ def request_of(tag: Tag, value: Value) -> tuple[int, list[int]]:
         mask = 1 << place
         return 22, [0xFFFF & ~mask, mask if parts[0] else 0]
     return (6 if len(parts) == 1 else 16), parts
-
-
-def _refusal(code: int, what: str) -> errors.SmartOpsError:
-    text = f"{what}: {_EXCEPTIONS.get(code, 'exception')} ({code})"
-    if code in _BUSY:
-        busy = errors.DeviceBusy(text)
-        busy.code, busy.not_done = code, code in _NOT_DONE
-        return busy
-    refused = errors.DeviceRefused(text)
-    refused.code, refused.not_done = code, code in _UNTOUCHED
-    return refused

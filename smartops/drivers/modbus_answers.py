@@ -14,6 +14,23 @@ from pymodbus.pdu.register_message import (
     ReadInputRegistersResponse,
 )
 
+from smartops import errors
+
+_EXCEPTIONS = {
+    1: "illegal function",
+    2: "illegal data address",
+    3: "illegal data value",
+    4: "device failure",
+    5: "acknowledge",
+    6: "device busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "gateway target did not respond",
+}
+_BUSY = frozenset({5, 6, 10, 11})
+_UNTOUCHED = frozenset({1, 2, 3})  # with 4 the device failed while it was at it
+_NOT_DONE = frozenset({6, 10})  # 5 means "under way", and after 11 the device may have heard it
+
 
 class WholeData(ModbusPDU):
     """An answer to a read; ``data`` is what stands behind its count of bytes."""
@@ -49,3 +66,15 @@ class _Inputs(WholeData, ReadInputRegistersResponse):
 
 ANSWERS = (_Coils, _Discretes, _Holdings, _Inputs)
 """To be registered at a client, in place of its own."""
+
+
+def refusal(code: int, what: str) -> errors.SmartOpsError:
+    """Return the error for an exception code, and whether nothing was surely done."""
+    text = f"{what}: {_EXCEPTIONS.get(code, 'exception')} ({code})"
+    if code in _BUSY:
+        busy = errors.DeviceBusy(text)
+        busy.code, busy.not_done = code, code in _NOT_DONE
+        return busy
+    refused = errors.DeviceRefused(text)
+    refused.code, refused.not_done = code, code in _UNTOUCHED
+    return refused

@@ -26,6 +26,12 @@ from tests.conftest import wait_for
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
 
 
+def _deployment(api_url: str, name: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{api_url}/deployments/name/run-job/{name}", timeout=30) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
 def _deployments(api_url: str) -> dict[str, str]:
     request = urllib.request.Request(
         f"{api_url}/deployments/filter", data=b"{}", headers={"content-type": "application/json"}
@@ -105,8 +111,9 @@ async def test_a_job_from_the_form_runs_and_is_on_record(page: Page, stack: Stac
     await ended(stack, "from-the-form")
 
 
-async def duplicate(page: Page, run_job: str, name: str) -> None:
+async def duplicate(page: Page, api_url: str, name: str) -> None:
     """Click a copy of the template together; raise Playwright's TimeoutError when none is made."""
+    run_job = _deployments(api_url)["run-job"]
     await page.goto(f"/v2/deployments/deployment/{run_job}")
     await page.locator("button:has(svg.lucide-ellipsis-vertical)").click()
     await page.get_by_role("menuitem", name="Duplicate").click()
@@ -117,15 +124,17 @@ async def duplicate(page: Page, run_job: str, name: str) -> None:
     await page.wait_for_timeout(500)  # the form takes what was typed a moment later
     await page.get_by_role("button", name="Save", exact=True).click()
     await page.wait_for_url(lambda url: "duplicate" not in url, timeout=20_000)
+    made = await asyncio.to_thread(_deployment, api_url, name)
+    if made["parameters"]["job"]["name"] != "copied":
+        raise PlaywrightTimeout("the page has put the template's values back before it saved them")
 
 
 async def test_a_copy_with_a_schedule(page: Page, cli: Cli, stack: Stack) -> None:
     """The template duplicated, filled in, a schedule added, all by clicking: then it fires."""
-    run_job = _deployments(stack.api_url)["run-job"]
     for name in ("a-copy", "another-copy", "a-third-copy"):
         # The page puts the template's own values there once more whenever it loads them again.
         with contextlib.suppress(PlaywrightTimeout):
-            await duplicate(page, run_job, name)
+            await duplicate(page, stack.api_url, name)
             break
     await page.get_by_role("button", name="Schedule", exact=True).click()
     dialog = page.get_by_role("dialog")
@@ -134,6 +143,9 @@ async def test_a_copy_with_a_schedule(page: Page, cli: Cli, stack: Stack) -> Non
     await dialog.get_by_label("Value").fill("20")
     await dialog.get_by_role("button", name="Save").click()
     await expect(dialog).to_be_hidden()
+    made = _deployment(stack.api_url, name)
+    assert made["parameters"]["job"]["name"] == "copied"
+    assert [given["schedule"]["interval"] for given in made["schedules"]] == [20]
     detail = await ended(stack, "copied")
     assert detail["requested_by"] == "schedule"
     shown = json.loads(cli("schedule", "preview", name, "--count", "2", "--json").stdout)

@@ -21,7 +21,7 @@ from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs.event_sources import load_sources
 from smartops.plant import field_devices, mosquitto
-from smartops.plant.addresses import HOST, Addresses, plant_folder
+from smartops.plant.addresses import HOST, Addresses, is_free, plant_folder
 from smartops.settings import PROJECT_ROOT, Settings, get_settings
 
 PREFECT_PORT = 4200
@@ -201,7 +201,7 @@ def _up(say: Say, settings: Settings, *, plant: bool, api_url: str | None) -> St
             _start_services(stack, say, own_server=api_url is None)
         except ServiceFailed:
             stack.stop()
-            if not more_tries or all(_is_free(port) for port in stack.own_ports):
+            if not more_tries or all(is_free(port) for port in stack.own_ports):
                 raise
             say("another program took one of the ports in the meantime: once more, with others")
         except BaseException:
@@ -306,19 +306,9 @@ def _ready(stack: Stack) -> bool:
     return answers(stack.api_url)
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
-
-
 def _free_port(wanted: int) -> int:
     """Return the wanted port if it is free, else one that the system gives."""
-    return wanted if _is_free(wanted) else _any_port(wanted)
+    return wanted if is_free(wanted) else _any_port(wanted)
 
 
 def _any_port(_wanted: int) -> int:

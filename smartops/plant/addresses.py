@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from smartops.settings import Settings
 
 HOST = "127.0.0.1"
+
+
+def is_free(port: int) -> bool:
+    """Return whether nobody listens on a port of the loopback interface."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
 
 
 def plant_folder(settings: Settings) -> Path:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +13,12 @@ from pathlib import Path
 import psutil
 
 from smartops.plant import with_parent
+from smartops.plant.addresses import HOST, is_free
 from smartops.plant.faults import Faults
+from smartops.plant.following import Follower
 
 MISSING = "the plant has no MQTT broker: apt-get install mosquitto"
 _BESIDE_PATH = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
-_HOST = "127.0.0.1"
 _LOOK_S = 0.1
 _AGAIN_S = 1.0
 _GRACE_S = 5.0
@@ -89,12 +89,12 @@ class Mosquitto:
         return text.rpartition("\n")[2] or "it said nothing"
 
 
-class PlantBroker:
+class PlantBroker(Follower):
     """The plant's broker on a port of the loopback interface, where anybody may log in."""
 
     def __init__(self, executable: str, faults: Faults, folder: Path, port: int) -> None:
         config = (
-            f"listener {port} {_HOST}\nallow_anonymous true\npersistence false\n"
+            f"listener {port} {HOST}\nallow_anonymous true\npersistence false\n"
             # Without a user of its own it drops no rights, and the kernel still watches its parent.
             "user root\nlog_dest stderr\nlog_type error\nlog_type warning\n"
         )
@@ -102,25 +102,16 @@ class PlantBroker:
         self._faults, self.port = faults, port
         self._is_started = False
         self._said = ""
-        self._watch: asyncio.Task[None] | None = None
         self.listens = False
         """Whether it is this broker, and no other program's, that is at the port."""
         self.port_taken = asyncio.Event()
         """Set when another program has been quicker to take the port."""
 
-    def start(self) -> None:
-        """Start it in the background; follow the fault that takes it off the network."""
-        self._watch = asyncio.create_task(self._follow())
-
-    async def stop(self) -> None:
-        """End it."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+    async def _leave(self) -> None:
         await asyncio.to_thread(self._broker.stop)
 
     async def _follow(self) -> None:
-        """Keep it running, unless the fault is on."""
+        """Keep it running, unless the fault is on that takes it off the network."""
         while True:
             if "broker-offline" in self._faults:
                 self.listens = self._is_started = False
@@ -140,16 +131,6 @@ class PlantBroker:
         said, self._said = self._said, self._broker.last_words()
         if self._said != said:
             logger.warning("the plant's MQTT broker has ended: %s", self._said)
-        if _is_taken(self.port):
+        if not is_free(self.port):
             self.port_taken.set()
         await asyncio.sleep(_AGAIN_S)
-
-
-def _is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError:
-            return True
-    return False

@@ -19,13 +19,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from smartops.plant.addresses import HOST
 from smartops.plant.faults import Faults, PlantLog
+from smartops.plant.following import Follower
 from smartops.plant.line import MAX_SPEED, Line
 
 STATUS, STATE, COUNTS, COMMAND = (
     f"plant/line/{name}" for name in ("status", "state", "counts", "command")
 )
-_HOST = "127.0.0.1"
 _LOOK_S = 0.05
 _TELL_S = 1.0
 _KEEPALIVE_S = 30
@@ -89,7 +90,7 @@ class Broker(Protocol):
         """Whether it, and not another plant's, is there."""
 
 
-class LineClient:
+class LineClient(Follower):
     """The line's connection. It comes back by itself when it was lost.
 
     Retained: ``plant/line/status``, online or offline by its last will, and ``plant/line/state``,
@@ -103,20 +104,8 @@ class LineClient:
         self._client: paho.Client | None = None
         self._lost = self._listens = False
         self._told: dict[str, int] = {}
-        self._watch: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
         """Set once it has told its state, and hears commands."""
-
-    def start(self) -> None:
-        """Begin to look for the broker, in the background."""
-        self._watch = asyncio.create_task(self._follow())
-
-    async def stop(self) -> None:
-        """Leave the broker."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-        await self._leave()
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
@@ -139,7 +128,7 @@ class LineClient:
         """Connect, unless the broker has just gone."""
         client = self._new_client()
         try:
-            await asyncio.to_thread(client.connect, _HOST, self._broker.port, _KEEPALIVE_S)
+            await asyncio.to_thread(client.connect, HOST, self._broker.port, _KEEPALIVE_S)
         except OSError:
             return
         self._client = client

@@ -15,6 +15,7 @@ from asyncua.server.server import Server
 from asyncua.ua.status_codes import StatusCodes
 
 from smartops.plant.faults import Faults, PlantLog
+from smartops.plant.following import Follower
 from smartops.plant.line import MAX_SPEED, Line
 
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)
@@ -24,20 +25,15 @@ _REFRESH_S = 0.1
 _UNCERTAIN = ua.UInt32(StatusCodes.UncertainLastUsableValue)
 
 
-class OpcUaServer:
-    """The server on a port."""
+class OpcUaServer(Follower):
+    """The server on a port; its address space takes seconds."""
 
     def __init__(self, line: Line, faults: Faults, log: PlantLog, port: int) -> None:
         self._line, self._faults, self._log = line, faults, log
         self.port = port
         self._server: Server | None = None
         self._shown: list[tuple[Node, Callable[[], Any], ua.VariantType]] = []
-        self._watch: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
-
-    def start(self) -> None:
-        """Begin to listen on the port, in the background: its address space takes seconds."""
-        self._watch = asyncio.create_task(self._follow())
 
     async def is_ready(self) -> None:
         """Wait until it listens. Raises what it fails with."""
@@ -49,13 +45,6 @@ class OpcUaServer:
                 ended.result()
         finally:
             ready.cancel()
-
-    async def stop(self) -> None:
-        """Stop listening and drop all sessions."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-        await self._drop()
 
     async def _listen(self) -> None:
         server = Server()
@@ -119,7 +108,7 @@ class OpcUaServer:
         while True:
             offline = "opcua-offline" in self._faults
             if offline and self._server is not None:
-                await self._drop()
+                await self._leave()
             elif not offline and self._server is None:
                 await self._listen()
             if self._server is not None:
@@ -139,7 +128,7 @@ class OpcUaServer:
             if node != self._setpoint or value() != await node.read_value():
                 await server.write_attribute_value(node.nodeid, data)
 
-    async def _drop(self) -> None:
+    async def _leave(self) -> None:
         if self._server is not None:
             server, self._server = self._server, None
             await server.stop()

@@ -16,6 +16,7 @@ from functools import reduce
 from pathlib import Path
 
 from smartops.plant.faults import Faults, PlantLog
+from smartops.plant.following import Follower
 from smartops.plant.line import Line
 
 SCALE, SCANNER = "scale", "scanner"
@@ -140,7 +141,7 @@ def code_frame(batch: str, number: int, *, garbled: bool = False) -> bytes:
     return _STX + code + f"{check:02X}".encode() + _ETX
 
 
-class SerialDevices:
+class SerialDevices(Follower):
     """The scale and the barcode reader, with their ports in a folder."""
 
     def __init__(self, line: Line, faults: Faults, log: PlantLog, folder: Path) -> None:
@@ -149,7 +150,6 @@ class SerialDevices:
         self._asked = b""
         self._told = line.passed
         self._wires: tuple[_Port, _Port] | None = None
-        self._watch: asyncio.Task[None] | None = None
         self.paths = folder / SCALE, folder / SCANNER
 
     def start(self) -> None:
@@ -158,13 +158,10 @@ class SerialDevices:
         # The scale's other end stays open: without it, reading fails while nobody uses the scale.
         scanner.leave_line_end()
         asyncio.get_running_loop().add_reader(scale.end, self._hear, scale)
-        self._watch = asyncio.create_task(self._read_codes(scanner))
+        super().start()
 
-    async def stop(self) -> None:
+    async def _leave(self) -> None:
         """Remove the ports."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
         if self._wires is not None:
             asyncio.get_running_loop().remove_reader(self._wires[0].end)
             for wire in self._wires:
@@ -182,8 +179,10 @@ class SerialDevices:
             if "scale-silent" not in self._faults:
                 wire.send(f"{answer}\r\n".encode())
 
-    async def _read_codes(self, wire: _Port) -> None:
-        was_used = False
+    async def _follow(self) -> None:
+        """Send the codes of the bottles that pass, while somebody has the scanner's port open."""
+        assert self._wires is not None  # noqa: S101 - start() has made them
+        wire, was_used = self._wires[1], False
         while True:
             await asyncio.sleep(_LOOK_S)
             used, passed = wire.is_used(), self._line.passed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import struct
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from smartops.drivers.readings import Reading, Scalar, Value
+from smartops.drivers.readings import Reading, Scalar, Value, is_finite
 
 Comparison = Literal["==", "!=", "<", "<=", ">", ">="]
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -130,7 +129,7 @@ class DeviceTag(BaseModel):
         """Raise ValueError when the value may not be written, whatever is held now."""
         if not self.allow_write:
             raise ValueError("the tag map does not allow writing it (allow_write)")
-        if not _is_finite(value):
+        if not is_finite(value):  # no limit holds for those
             raise ValueError(f"{value} is no value that can be written")
         held = self.nearest(value)
         if (self.min, self.max) != (None, None):
@@ -168,15 +167,6 @@ def name_of(enum: Mapping[str, int], number: Value) -> str:
         if known == number:
             return name
     raise ValueError(f"it holds {number}, which its enum does not know")
-
-
-def _is_finite(value: Any) -> bool:
-    """Return whether there is no "not a number" and no infinity in it: no limit holds for those."""
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_finite, value))
-    if isinstance(value, dict):
-        return all(map(_is_finite, value.values()))
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def check_names(tags: Iterable[DeviceTag]) -> None:

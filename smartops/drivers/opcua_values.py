@@ -16,7 +16,7 @@ from asyncua import ua
 
 from smartops.drivers.device_tag import shortest_f32
 from smartops.drivers.opcua_tags import OpcTag
-from smartops.drivers.readings import Quality, Reading, Value
+from smartops.drivers.readings import Quality, Reading, Value, is_finite
 from smartops.errors import BadInput
 
 _WHOLE = {
@@ -75,18 +75,10 @@ def _plain_value(data: ua.DataValue) -> Value:
     if data.Value is None or data.Value.Value is None:
         raise ValueError("the server gives no value")
     found = plain(data.Value.Value)
-    if not _is_finite(found):
+    if not is_finite(found):
         raise ValueError(f"the server gives {found}, no number")
     value: Value = short(found) if data.Value.VariantType is ua.VariantType.Float else found
     return value
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_is_finite, value))
-    if isinstance(value, dict):
-        return all(map(_is_finite, value.values()))
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def short(value: Any) -> Any:

@@ -7,7 +7,6 @@ runs have processes of their own. Whoever finds that its time has come tries it 
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +16,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
-from uuid import uuid4
 
 from smartops import errors
-from smartops.drivers.wire_notes import note_path
+from smartops.drivers.wire_notes import note_path, write_note
 from smartops.settings import get_settings
 
 _FIRST_S = 10.0
@@ -89,6 +87,8 @@ class Quarantine:
         name = f"{part.replace(' ', '-') or 'wire'}.{_SUFFIX}"
         self._path = note_path(resource, name)
         self._began = time.time()
+        self._is_clear = False
+        """Whether it has answered, and nothing was noted since: each answer need not look."""
 
     def begin(self) -> None:
         """Take note that an attempt begins: those that fail at the same time count once."""
@@ -96,16 +96,19 @@ class Quarantine:
 
     def check(self) -> None:
         """Raise DeviceQuarantined when it is to be left alone now, unless a person asks."""
+        self._checked()
+
+    def _checked(self) -> Note | None:
         note = self._load()
         if note is not None and note.since is not None and self._patience.after:
             left_s = self._left_s(note)
             if left_s > 0 and not by_hand.get():
                 raise _quarantined(note, left_s)
+        return note
 
     def claim(self) -> None:
         """As :meth:`check`; and where its time has come, take the try for this process alone."""
-        self.check()
-        note = self._load()
+        note = self._checked()
         if note is not None and note.since is not None and not by_hand.get():
             self._save(replace(note, try_at=time.time() + self._pause_s(note.failures)))
 
@@ -125,6 +128,9 @@ class Quarantine:
 
     def answered(self) -> None:
         """Take note that it has answered: nothing stands against it any more."""
+        if self._is_clear:
+            return
+        self._is_clear = True
         note = self._load()
         if note is None:
             return
@@ -168,10 +174,8 @@ class Quarantine:
         return _loaded(self._path)
 
     def _save(self, note: Note) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_suffix(f".{uuid4().hex}")
-        part.write_text(json.dumps(asdict(note)), "utf-8")
-        os.replace(part, self._path)  # noqa: PTH105 - named as what it is: atomic
+        self._is_clear = False
+        write_note(self._path, asdict(note))
 
 
 def quarantined() -> list[Note]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -74,6 +75,15 @@ class Reading:
             **told,
             "received_at": self.received_at.isoformat(),
         }
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether there is no "not a number" and no infinity in a value, however deep."""
+    if isinstance(value, (list, tuple)):
+        return all(map(is_finite, value))
+    if isinstance(value, dict):
+        return all(map(is_finite, value.values()))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 CommandState = Literal["confirmed", "mismatch", "refused", "unknown"]

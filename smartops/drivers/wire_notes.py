@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from smartops.drivers.coalesce import Hole
@@ -23,6 +24,14 @@ _FORGOTTEN_AFTER_S = 86_400.0
 def note_path(resource: str, what: str) -> Path:
     """Return the file of what is known of a wire."""
     return get_settings().home / "wires" / f"{file_name(resource)}.{what}"
+
+
+def write_note(path: Path, content: Any) -> None:
+    """Write a note as JSON, at once for all who read it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{uuid4().hex}")
+    part.write_text(json.dumps(content), "utf-8")
+    os.replace(part, path)  # noqa: PTH105 - named as what it is: atomic
 
 
 def line_at(port: str) -> str:
@@ -72,9 +81,5 @@ def _holes(path: Path) -> dict[Hole, float]:
 def remember_holes(resource: str, unit: int, holes: Iterable[Hole]) -> None:
     """Keep the addresses that a device has refused, with those known before."""
     path = note_path(resource, f"{unit}.holes")
-    path.parent.mkdir(parents=True, exist_ok=True)
     known = {**dict.fromkeys(holes, time.time()), **_holes(path)}
-    text = json.dumps([[hole.area, hole.first, hole.last, at] for hole, at in known.items()])
-    part = path.with_suffix(f".{uuid4().hex}")
-    part.write_text(text, "utf-8")
-    os.replace(part, path)  # noqa: PTH105 - named as what it is: atomic
+    write_note(path, [[hole.area, hole.first, hole.last, at] for hole, at in known.items()])

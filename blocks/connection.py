@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from datetime import timedelta
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
 from blocks.device_changes import quarantine_changed
 from smartops import redact
-from smartops.drivers.quarantine import Patience
-from smartops.durations import duration_field
+from smartops.drivers.quarantine import PATIENT, Patience
+from smartops.durations import duration_field, format_duration
 from smartops.errors import UnknownBlock
 from smartops.rehearsal import TWIN, rehearsing
 
 C = TypeVar("C", bound="Connection")
-_LONGEST = timedelta(minutes=5)
 
 
 def quarantine_after_field() -> Any:
     """Return the field ``quarantine_after``, which the connections to devices have."""
     return Field(
-        default=3,
+        default=PATIENT.after,
         ge=0,
         le=1000,
         title="Quarantine after",
@@ -35,7 +34,7 @@ def quarantine_after_field() -> Any:
 def quarantine_longest_field() -> Any:
     """Return the field ``quarantine_longest``, which goes with it."""
     return duration_field(
-        "5m",
+        format_duration(PATIENT.longest),
         ge=timedelta(seconds=1),
         title="Longest quarantine",
         description="How long it is left alone at the most before it is tried again: 10 s at "
@@ -59,22 +58,31 @@ class Connection(Block):
             if isinstance(value, SecretStr):
                 redact.register(value)
 
+    @property
+    def connection_name(self) -> str:
+        """The name under which it is saved, or the kind of thing where it is not saved."""
+        return self._block_document_name or type(self).__name__
+
+
+class DeviceConnection(Connection):
+    """A connection to something that is left alone for a while when it does not answer.
+
+    Each kind has the two fields itself, so that they stand where they belong in its form.
+    """
+
+    if TYPE_CHECKING:
+        quarantine_after: int
+        quarantine_longest: timedelta
+
     @model_validator(mode="after")
     def _quarantine_has_an_effect(self) -> Self:
-        given: Any = self
-        if getattr(self, "quarantine_after", 1) == 0 and given.quarantine_longest != _LONGEST:
+        if self.quarantine_after == 0 and self.quarantine_longest != PATIENT.longest:
             raise ValueError("quarantine_longest has no effect with quarantine_after: 0")
         return self
 
     def patience(self) -> Patience:
         """Return how soon the device is left alone when it does not answer."""
-        given: Any = self
-        return Patience(given.quarantine_after, given.quarantine_longest, quarantine_changed)
-
-    @property
-    def connection_name(self) -> str:
-        """The name under which it is saved, or the kind of thing where it is not saved."""
-        return self._block_document_name or type(self).__name__
+        return Patience(self.quarantine_after, self.quarantine_longest, quarantine_changed)
 
 
 async def _load(kind: type[C], name: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events import emit_event
@@ -11,8 +10,6 @@ from prefect.settings import PREFECT_API_URL
 
 from smartops.audit import recording
 from smartops.drivers.quarantine import Change
-
-logger = logging.getLogger(__name__)
 
 
 def quarantine_changed(change: Change) -> None:

@@ -8,7 +8,11 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from blocks.connection import Connection, quarantine_after_field, quarantine_longest_field
+from blocks.connection import (
+    DeviceConnection,
+    quarantine_after_field,
+    quarantine_longest_field,
+)
 from smartops.drivers import modbus
 from smartops.drivers.coalesce import Hole
 from smartops.drivers.tags import Area, Tag, check_map
@@ -31,7 +35,7 @@ class AddressRange(BaseModel):
         return self
 
 
-class ModbusDevice(Connection):
+class ModbusDevice(DeviceConnection):
     """A device that speaks Modbus, over a network or a serial line, with names for what it holds.
 
     Example:

@@ -8,12 +8,16 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from blocks.connection import Connection, quarantine_after_field, quarantine_longest_field
+from blocks.connection import (
+    DeviceConnection,
+    quarantine_after_field,
+    quarantine_longest_field,
+)
 from smartops.drivers import mqtt
 from smartops.durations import Duration, duration_field
 
 
-class MqttBroker(Connection):
+class MqttBroker(DeviceConnection):
     """A broker that passes messages on.
 
     Example:

@@ -9,14 +9,18 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from blocks.connection import Connection, quarantine_after_field, quarantine_longest_field
+from blocks.connection import (
+    DeviceConnection,
+    quarantine_after_field,
+    quarantine_longest_field,
+)
 from smartops.drivers import opcua, opcua_session
 from smartops.drivers.device_tag import check_names
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.durations import Duration, duration_field
 
 
-class OpcUaServer(Connection):
+class OpcUaServer(DeviceConnection):
     """A server that speaks OPC UA, with names for its nodes.
 
     Example:

@@ -8,13 +8,17 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from blocks.connection import Connection, quarantine_after_field, quarantine_longest_field
+from blocks.connection import (
+    DeviceConnection,
+    quarantine_after_field,
+    quarantine_longest_field,
+)
 from smartops.drivers import serial_line
 from smartops.drivers.framing import Checksum, FrameKind, Framing
 from smartops.durations import Duration, duration_field
 
 
-class SerialLine(Connection):
+class SerialLine(DeviceConnection):
     """A device at a serial line: a scale, a barcode reader, a display.
 
     Example:

@@ -44,7 +44,6 @@ async def deal_with(
             logger.warning("source %s: no run: %s", source.name, problem)
     await _tell(source.name, taken, run_id, problem)
     ledger.done(taken, run_id, problem)
-    ledger.count(source.name, "started" if run_id else "refused" if problem else "told")
 
 
 async def _started(client: PrefectClient, start: Start, source: str, taken: Taken) -> UUID:

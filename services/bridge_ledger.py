@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,10 @@ class Ledger:
         )
 
     def done(self, taken: Taken, run_id: UUID | None, problem: str = "") -> None:
-        """Note that an event was dealt with: by which run, or why by none."""
+        """Note and count that an event was dealt with: by which run, or why by none."""
+        ended = "started" if run_id else "refused" if problem else "told"
         with self._transaction():
+            self._count(taken.source, {ended: 1})
             self._db.execute(
                 "UPDATE taken SET done = 1, run_id = ?, problem = ? WHERE source = ? AND key = ?",
                 (run_id and str(run_id), problem, taken.source, taken.key),
@@ -208,15 +211,17 @@ class Ledger:
         )
         return True
 
-    def count(self, source: str, what: str, many: int = 1) -> None:
-        """Count something of a source, one of COUNTS."""
-        with self._transaction():
-            row = self._db.execute("SELECT counts FROM source WHERE name = ?", (source,)).fetchone()
-            counts = json.loads(row[0]) if row else {}
-            counts[what] = counts.get(what, 0) + many
-            self._db.execute(
-                "UPDATE source SET counts = ? WHERE name = ?", (json.dumps(counts), source)
-            )
+    def count(self, source: str, counts: Mapping[str, int]) -> None:
+        """Count what has come of a source, by the names in COUNTS."""
+        if any(counts.values()):
+            with self._transaction():
+                self._count(source, counts)
+
+    def _count(self, source: str, counts: Mapping[str, int]) -> None:
+        row = self._db.execute("SELECT counts FROM source WHERE name = ?", (source,)).fetchone()
+        sums = Counter(json.loads(row[0]) if row else {})
+        sums.update(counts)
+        self._db.execute("UPDATE source SET counts = ? WHERE name = ?", (json.dumps(sums), source))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -230,15 +235,13 @@ class Ledger:
 
     def sources(self) -> list[SourceState]:
         """Return how each source is doing, by name."""
-        with closing(
-            self._db.execute(
-                "SELECT name, state, since, problem, counts, last_at FROM source ORDER BY name"
-            )
-        ) as rows:
-            return [
-                SourceState(name, state, since, problem, _counts(counts), last_at)
-                for name, state, since, problem, counts, last_at in rows
-            ]
+        rows = self._db.execute(
+            "SELECT name, state, since, problem, counts, last_at FROM source ORDER BY name"
+        )
+        return [
+            SourceState(name, state, since, problem, _counts(counts), last_at)
+            for name, state, since, problem, counts, last_at in rows
+        ]
 
     def forget_sources(self, names: set[str]) -> None:
         """Remove what is told of sources that are not in the file any more."""

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
@@ -85,6 +86,11 @@ class _Listener(Generic[S]):
                     self.say(LISTENING)
                 return
 
+    def refuse(self, taken: Taken, problem: TemplateError) -> None:
+        """Keep why an event could not be used."""
+        self._ledger.done(taken, None, str(problem))
+        logger.warning("source %s: %s", self.name, problem)
+
     async def turn(self) -> None:
         """Wait until the rate lets one more event count."""
         await asyncio.sleep(self._bucket.wait_s(self._loop.time()))
@@ -122,15 +128,13 @@ class MessageListener(_Listener[MessageSource]):
         Returns the key that it is known by.
         """
         ledger, name = self._ledger, self.name
-        ledger.count(name, "received")
+        ledger.count(name, {"received": 1})
         event = {"source": name, **message.as_json()}
-        content = hashlib.sha256(
-            json.dumps([message.topic, message.payload, message.mid], sort_keys=True).encode()
-        ).hexdigest()
+        content = _digest(message.topic, message.payload, message.mid)
         again = ledger.sent_before(name, content) if message.again else None
         key = again or str(uuid7())
         if message.retained and not self.source.retained:
-            ledger.count(name, "unwanted")
+            ledger.count(name, {"unwanted": 1})
         else:
             key = await self._counted(message, event, key, content)
         ledger.acknowledging(name, key)
@@ -144,26 +148,26 @@ class MessageListener(_Listener[MessageSource]):
         ledger, name = self._ledger, self.name
         try:
             if not counts(self.source, event):
-                ledger.count(name, "unwanted")
+                ledger.count(name, {"unwanted": 1})
                 return key
             if self.source.id:
                 key = f"id:{_id(self.source.id, event)}"
             elif message.retained:  # it comes with each connection; the same is no other event
-                text = json.dumps([message.topic, message.payload], sort_keys=True)
-                key = f"retained:{hashlib.sha256(text.encode()).hexdigest()}"
+                key = f"retained:{_digest(message.topic, message.payload)}"
         except TemplateError as error:
-            refused = ledger.take(name, key, event, content)
-            ledger.done(refused, None, str(error))
-            ledger.count(name, "refused")
-            logger.warning("source %s: %s", name, error)
+            self.refuse(ledger.take(name, key, event, content), error)
             return key
         taken = ledger.take(name, key, event, content)
         if taken.done:
-            ledger.count(name, "repeated")
+            ledger.count(name, {"repeated": 1})
         else:
             await self.turn()
             await self.deal(taken)
         return key
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _id(template: str, event: dict[str, Any]) -> str:
@@ -180,7 +184,7 @@ class TagListener(_Listener[TagSource]):
         super().__init__(source, ledger, client)
         self._changes: Changes | None = None
         self._news = asyncio.Event()
-        self._counted = {"received": 0, "missed": 0, "unwanted": 0}
+        self._counted: Counter[str] = Counter()
         self._place = f"{source.name} at {source.device}"
 
     async def listen(self) -> None:
@@ -242,10 +246,8 @@ class TagListener(_Listener[TagSource]):
         self._news.set()
 
     def _flush(self) -> None:
-        for what, many in self._counted.items():
-            if many:
-                self._ledger.count(self.name, what, many)
-                self._counted[what] = 0
+        self._ledger.count(self.name, self._counted)
+        self._counted.clear()
 
     async def _take(self, changes: Changes, change: Change) -> None:
         changes.take(change)
@@ -257,9 +259,7 @@ class TagListener(_Listener[TagSource]):
         try:
             counts(self.source, event)
         except TemplateError as error:
-            self._ledger.done(taken, None, str(error))
-            self._ledger.count(self.name, "refused")
-            logger.warning("source %s: %s", self.name, error)
+            self.refuse(taken, error)
             return
         self._bucket.take(self._loop.time())
         await self.deal(taken)

@@ -12,7 +12,7 @@ from typing import Any
 
 from uuid6 import uuid7
 
-from blocks import ModbusDevice, MqttBroker, OpcUaServer, SerialLine
+from blocks import MqttBroker, OpcUaServer, SerialLine
 from blocks.connection import load_connection
 from smartops.audit.recording import RunInfo, StepRecord, recorded_run
 from smartops.drivers import opcua_session, opcua_trust
@@ -21,10 +21,9 @@ from smartops.drivers.readings import Command, CommandResult, Reading, Value
 from smartops.drivers.writing import WriteOptions
 from smartops.errors import BadInput, TransientError, UnknownBlock
 from smartops.locks import Actor, acting, urgent
-from tasks.device import Device, effect_on, find
+from tasks.device import KINDS, Device, effect_on, find
 
 __all__ = ["Checked", "Device", "DryRun", "find", "find_any", "has_changed"]
-_KINDS: dict[type[Device], str] = {ModbusDevice: "modbus", OpcUaServer: "opcua"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ async def write(
     _acting("write")
     urgent.set(True)
     by_hand.set(True)
-    name, kind = device.connection_name, f"{_KINDS[type(device)]}.write"
+    name, kind = device.connection_name, f"{KINDS[type(device)]}.write"
     effect = effect_on(device, tag)
     info = RunInfo(id=uuid7(), job="device-write", flow="smartops device", requested_by=person)
     inputs = {"device": name, "tag": tag, "value": value}

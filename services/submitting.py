@@ -14,6 +14,7 @@ from tasks.run_context import REQUESTED_BY
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
 
 
 async def submit_for_event(
@@ -28,17 +29,8 @@ async def submit_for_event(
         raise BadInput(f"{job!r} is no job, but a flow of its own")
     if deployment.paused:
         raise BadInput(f"job {job!r} is paused", hint=f"`smartops job resume {job}` lets it start.")
-    spec = JobSpec.model_validate(deployment.parameters["job"])
-    given = {**(deployment.parameters.get("params") or {}), **params}
-    given = from_texts(spec.params, given)
-    spec.resolve_params(given)
-    run = await client.create_flow_run_from_deployment(
-        deployment.id,
-        parameters={"job": spec.document(), "params": given},
-        labels={REQUESTED_BY: asked_by},
-        idempotency_key=key,
-    )
-    return run.id
+    run_id, _ = await _create(client, deployment, None, params, asked_by=asked_by, key=key)
+    return run_id
 
 
 async def submit(
@@ -51,17 +43,38 @@ async def submit(
     (nothing is started then), PrefectUnavailable.
     """
     async with prefect() as client:
-        deployment = await deployment_named(client, TEMPLATE if spec is not None else job)
-        if spec is None:
-            spec = JobSpec.model_validate(deployment.parameters["job"])
-            params = {**(deployment.parameters.get("params") or {}), **params}
-        params = from_texts(spec.params, params)
-        spec.resolve_params(params)
-        run = await client.create_flow_run_from_deployment(
-            deployment.id,
-            parameters={"job": spec.document(), "params": params, "rehearse": rehearse},
-            labels={REQUESTED_BY: getpass.getuser()},
+        return await _create(
+            client,
+            await deployment_named(client, TEMPLATE if spec is not None else job),
+            spec,
+            params,
+            asked_by=getpass.getuser(),
             # Prefect's client asks again when an answer is lost: that must make no second run.
-            idempotency_key=f"smartops-submit-{uuid4()}",
+            key=f"smartops-submit-{uuid4()}",
+            rehearse=rehearse,
         )
-        return run.id, spec
+
+
+async def _create(
+    client: PrefectClient,
+    deployment: DeploymentResponse,
+    spec: JobSpec | None,
+    params: dict[str, Any],
+    *,
+    asked_by: str,
+    key: str,
+    rehearse: bool = False,
+) -> tuple[UUID, JobSpec]:
+    """Create a run of a job, or of the deployment's own; once for each key."""
+    if spec is None:
+        spec = JobSpec.model_validate(deployment.parameters["job"])
+        params = {**(deployment.parameters.get("params") or {}), **params}
+    params = from_texts(spec.params, params)
+    spec.resolve_params(params)
+    run = await client.create_flow_run_from_deployment(
+        deployment.id,
+        parameters={"job": spec.document(), "params": params, "rehearse": rehearse},
+        labels={REQUESTED_BY: asked_by},
+        idempotency_key=key,
+    )
+    return run.id, spec

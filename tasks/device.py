@@ -19,6 +19,8 @@ from tasks.approval import approved_by
 from tasks.step import current_record
 
 Device = ModbusDevice | OpcUaServer
+KINDS: Mapping[type[Device], str] = {ModbusDevice: "modbus", OpcUaServer: "opcua"}
+"""What the steps for each kind of device begin with."""
 _BELOW: Mapping[Require, tuple[str, ...]] = {
     "good": ("uncertain", "bad"),
     "uncertain": ("bad",),
@@ -29,7 +31,7 @@ _BELOW: Mapping[Require, tuple[str, ...]] = {
 async def find(name: str) -> Device:
     """Return the saved device of a name, whatever it speaks. Raises UnknownBlock and BadInput."""
     found: list[Device] = []
-    for kind in (ModbusDevice, OpcUaServer):
+    for kind in KINDS:
         with suppress(UnknownBlock):
             found.append(await load_connection(kind, name))
     if len(found) > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from smartops.cli.connection import use_prefect
 from smartops.cli.options import AsJson
-from smartops.cli.output import err, local_time, out, print_json, say, table
+from smartops.cli.output import err, local_time, out, print_json, say, table, time_at
 from smartops.jobs.event_sources import load_sources
 
 app = typer.Typer(
@@ -81,7 +80,7 @@ def status(as_json: AsJson = False) -> int:
         )
         return 0
     rows: list[tuple[Any, ...]] = [
-        (s.name, s.state, local_time(_time(s.since)), *(s.counts[what] for what in _COLUMNS))
+        (s.name, s.state, local_time(time_at(s.since)), *(s.counts[what] for what in _COLUMNS))
         for s in sources
     ]
     out.print(table(["source", "state", "since", *_COLUMNS], rows))
@@ -91,14 +90,10 @@ def status(as_json: AsJson = False) -> int:
         if source.problem:
             out.print(Text(f"{source.name}: {source.problem}", style="yellow"))
     for problem in problems:
-        when = local_time(_time(problem["at"]))
+        when = local_time(time_at(problem["at"]))
         out.print(Text(f"{when} {problem['source']}: {problem['problem']}", style="red"))
     return 0
 
 
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
 def _iso(seconds: float) -> str:
-    return _time(seconds).isoformat()
+    return time_at(seconds).isoformat()

@@ -7,7 +7,7 @@ import getpass
 import json
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from smartops.cli.connection import audit_store, use_prefect
 from smartops.cli.options import AsJson
-from smartops.cli.output import err, local_time, out, print_json, say, table
+from smartops.cli.output import err, local_time, out, print_json, say, table, time_at
 from smartops.drivers import quarantine
 from smartops.drivers.opcua_tags import tag_names
 from smartops.drivers.writing import WriteOptions
@@ -82,19 +82,15 @@ def quarantined(as_json: AsJson = False) -> None:
         say("every device that was asked has answered")
     else:
         rows = [
-            (n.device, n.resource, n.part, local_time(_time(n.since)), n.failures, n.reason)
+            (n.device, n.resource, n.part, local_time(time_at(n.since)), n.failures, n.reason)
             for n in notes
         ]
         out.print(table(["device", "at", "part", "since", "failures", "why"], rows))
 
 
 def _quarantine(note: quarantine.Note) -> dict[str, Any]:
-    times = {"since": _time(note.since).isoformat(), "try_at": _time(note.try_at).isoformat()}
+    times = {"since": time_at(note.since).isoformat(), "try_at": time_at(note.try_at).isoformat()}
     return {**asdict(note), **times}
-
-
-def _time(seconds: float | None) -> datetime:
-    return datetime.fromtimestamp(seconds or 0.0, UTC)
 
 
 @app.command()

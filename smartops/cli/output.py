@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -62,6 +62,11 @@ def seconds(value: float | None) -> str:
 def first_line(text: str) -> str:
     """Return the first line of a log text: a traceback belongs into the log, not on a terminal."""
     return text.strip().split("\n", 1)[0]
+
+
+def time_at(seconds: float | None) -> datetime:
+    """Return a time that is given in seconds since 1970."""
+    return datetime.fromtimestamp(seconds or 0.0, UTC)
 
 
 def local_time(value: datetime) -> str:

@@ -34,6 +34,7 @@ RUNS, FIRST = 1000, 20
 _SHORT = timedelta(seconds=0.02)
 _LONG = timedelta(seconds=10)
 _NEVER_LEFT_ALONE = Patience(after=0)
+_LEVEL = (Tag(name="level", area="input", address=0),)
 _SETTLE_S, _LOOK_S = 5.0, 0.05
 _chance = random.Random(1)
 Use = Callable[[], Awaitable[Any]]
@@ -175,18 +176,21 @@ async def _nothing() -> None:
     await asyncio.sleep(0)
 
 
+def _reading(connection: modbus.Connection) -> Use:
+    async def read() -> None:
+        async with modbus.open_device(connection) as device:
+            await device.read(["level"])
+
+    return read
+
+
 def _modbus_cases(found: Stations) -> list[Case]:
     def use(port: int, timeout: timedelta = _LONG) -> Use:
-        tags = (Tag(name="level", area="input", address=0),)
-        connection = modbus.Connection(
-            "plc", "127.0.0.1", port, 1, timeout, tags, patience=_NEVER_LEFT_ALONE
+        return _reading(
+            modbus.Connection(
+                "plc", "127.0.0.1", port, 1, timeout, _LEVEL, patience=_NEVER_LEFT_ALONE
+            )
         )
-
-        async def read() -> None:
-            async with modbus.open_device(connection) as device:
-                await device.read(["level"])
-
-        return read
 
     silent, full = use(found.silent), use(found.full)
     unreachable = (errors.DeviceUnreachable,)
@@ -204,26 +208,20 @@ def _modbus_cases(found: Stations) -> list[Case]:
 
 def _rtu_cases(found: Stations) -> list[Case]:
     def use(path: str, timeout: timedelta = _LONG) -> Use:
-        tags = (Tag(name="level", area="input", address=0),)
-        line = modbus.SerialLine(path, baudrate=115_200)
-        connection = modbus.Connection(
-            "plc",
-            "",
-            0,
-            1,
-            timeout,
-            tags,
-            transport="rtu",
-            line=line,
-            late=timedelta(),
-            patience=_NEVER_LEFT_ALONE,
+        return _reading(
+            modbus.Connection(
+                "plc",
+                "",
+                0,
+                1,
+                timeout,
+                _LEVEL,
+                transport="rtu",
+                line=modbus.SerialLine(path, baudrate=115_200),
+                late=timedelta(),
+                patience=_NEVER_LEFT_ALONE,
+            )
         )
-
-        async def read() -> None:
-            async with modbus.open_device(connection) as device:
-                await device.read(["level"])
-
-        return read
 
     deaf = use(found.deaf, _SHORT)
     broken_off = (TimeoutError, errors.DeviceTimeout)  # on a slow machine both limits are over
@@ -239,22 +237,20 @@ def _rtu_cases(found: Stations) -> list[Case]:
 def _opcua_cases(found: Stations) -> list[Case]:
     tags = (OpcTag(name="speed", node="nsu=urn:smartops:plant:line;s=Speed"),)
 
-    def use(url: str, timeout: timedelta = _LONG) -> Use:
-        connection = opcua_session.Connection(
+    def to(url: str, timeout: timedelta = _LONG) -> opcua_session.Connection:
+        return opcua_session.Connection(
             "cell", url, tags, timeout=timeout, patience=_NEVER_LEFT_ALONE
         )
 
+    def use(url: str, timeout: timedelta = _LONG) -> Use:
         async def read() -> None:
-            async with opcua.open_server(connection) as server:
+            async with opcua.open_server(to(url, timeout)) as server:
                 await server.read(["speed"])
 
         return read
 
     async def cancelled_asking() -> None:
-        connection = opcua_session.Connection(
-            "cell", found.opcua, tags, timeout=_LONG, patience=_NEVER_LEFT_ALONE
-        )
-        async with opcua.open_server(connection) as server:
+        async with opcua.open_server(to(found.opcua)) as server:
             await _broken_off(server.read(["speed"]), 0.0)
 
     def at(port: int, timeout: timedelta = _LONG) -> Use:
@@ -276,22 +272,20 @@ def _opcua_cases(found: Stations) -> list[Case]:
 
 
 def _mqtt_cases(found: Stations) -> list[Case]:
-    def use(port: int, timeout: timedelta = _LONG, *, tls: bool = False) -> Use:
-        connection = mqtt.Connection(
+    def to(port: int, timeout: timedelta = _LONG, *, tls: bool = False) -> mqtt.Connection:
+        return mqtt.Connection(
             "bus", "127.0.0.1", port, timeout=timeout, tls=tls, patience=_NEVER_LEFT_ALONE
         )
 
+    def use(port: int, timeout: timedelta = _LONG, *, tls: bool = False) -> Use:
         async def publish() -> None:
-            async with mqtt.open_broker(connection) as client:
+            async with mqtt.open_broker(to(port, timeout, tls=tls)) as client:
                 await client.publish("a", b"1")
 
         return publish
 
     async def cancelled_waiting() -> None:
-        connection = mqtt.Connection(
-            "bus", "127.0.0.1", found.broker, timeout=_LONG, patience=_NEVER_LEFT_ALONE
-        )
-        async with mqtt.open_broker(connection) as client:
+        async with mqtt.open_broker(to(found.broker)) as client:
             await client.subscribe("nobody/says/anything")
             await _broken_off(client.next_message(), 0.0)
 

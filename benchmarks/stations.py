@@ -12,7 +12,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -27,6 +26,7 @@ from pathlib import Path
 
 from benchmarks import contended_bus
 from smartops.plant import Plant
+from smartops.plant.mosquitto import Mosquitto, find_executable
 
 _START_S = 30.0
 _HANG_UP = struct.pack("ii", 1, 0)
@@ -156,7 +156,7 @@ def _scale() -> Iterator[str]:
 
 @contextmanager
 def _broker() -> Iterator[int]:
-    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    program = find_executable()
     if program is None:
         yield 0
         return
@@ -164,24 +164,23 @@ def _broker() -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     with tempfile.TemporaryDirectory(prefix="smartops-bench-broker-") as folder:
-        settings = Path(folder) / "mosquitto.conf"
-        settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n", "utf-8")
-        broker = subprocess.Popen([program, "-c", str(settings)], stderr=subprocess.DEVNULL)
+        config = f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n"
+        broker = Mosquitto(program, Path(folder), config)
+        broker.start()
         try:
-            _await_answer(port, broker)
+            _await_broker(port, broker)
             yield port
         finally:
-            broker.terminate()
-            broker.wait(10)
+            broker.stop()
 
 
-def _await_answer(port: int, broker: subprocess.Popen[bytes]) -> None:
+def _await_broker(port: int, broker: Mosquitto) -> None:
     deadline = time.monotonic() + _START_S
-    while broker.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+    while broker.is_running() and time.monotonic() < deadline:
+        if broker.listens_on(port):
             return
         time.sleep(0.02)
-    raise RuntimeError("the broker does not start")
+    raise RuntimeError(f"the broker does not start: {broker.last_words()}")
 
 
 if __name__ == "__main__":

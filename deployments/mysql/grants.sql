@@ -34,8 +34,14 @@ GRANT SELECT, INSERT ON smartops.child_run TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.device_change TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.alert TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.alert_delivery TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.alert_answer TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.report TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.hold TO 'smartops'@'%';
+-- Alerts: what is to be judged, what goes on, what is to be said.
+GRANT SELECT, INSERT, UPDATE ON smartops.alert_switch TO 'smartops'@'%';
+GRANT SELECT, INSERT, DELETE ON smartops.alert_fact TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE ON smartops.alert_episode TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE ON smartops.alert_message TO 'smartops'@'%';
 -- Whose turn it is, with SMARTOPS_LOCKS=database.
 GRANT SELECT, INSERT, UPDATE, DELETE ON smartops.lock_turn TO 'smartops'@'%';
 GRANT SELECT, INSERT, UPDATE, DELETE ON smartops.lock_place TO 'smartops'@'%';

@@ -33,6 +33,8 @@ EventType = Literal[
     "decision",
     "alert",
     "alert.delivery",
+    "alert.answer",
+    "audit.verified",
     "report",
     "revision",
     "slot",

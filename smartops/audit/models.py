@@ -350,30 +350,6 @@ decision = _table(
     Index(None, "person", "at"),
 )
 
-alert = _table(
-    "alert",
-    _key("id", Id),
-    _required("run_id", Id),
-    _required("rule", String(255)),
-    _required("severity", String(16)),
-    _required("title", String(255)),
-    _required("text", LongText),
-    _required("raised_at", UtcTime),
-    Index(None, "run_id", "raised_at"),
-)
-
-alert_delivery = _table(
-    "alert_delivery",
-    _key("id", Id),
-    _required("alert_id", Id),
-    _required("channel", String(64)),
-    _required("recipient", String(255)),
-    _required("state", String(16)),
-    _required("reason", LongText),
-    _required("at", UtcTime),
-    Index(None, "alert_id", "at"),
-)
-
 report = _table(
     "report",
     _key("id", Id),

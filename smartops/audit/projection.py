@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
-from smartops.audit import models
+from smartops.audit import alert_tables, models
+from smartops.audit.alert_facts import kind_of
 from smartops.audit.column_types import Id, UtcTime
 from smartops.audit.journal_reader import Record, Writer
 from smartops.audit.row_writing import Changes
@@ -28,9 +29,11 @@ _SUSPENDED = ("suspended", "needs_decision")
 class Projection:
     """Shows a batch of one stream's events in the tables, on a connection in a transaction."""
 
-    def __init__(self, connection: Connection, writer: Writer) -> None:
+    def __init__(self, connection: Connection, writer: Writer, *, alerting: bool = False) -> None:
         self.connection = connection
         self.writer = writer
+        self.alerting = alerting
+        """Whether facts that may deserve an alert go into the outbox."""
         self.changes = Changes(connection)
         self._runs: dict[bytes, Body] = {}
 
@@ -40,8 +43,20 @@ class Projection:
         for record in records:
             show = _SHOW.get(record.type)
             if show is not None:
-                show(self, record, json.loads(record.body))
+                body = json.loads(record.body)
+                if self.alerting:
+                    self._put_out(record, body)
+                show(self, record, body)
         self.changes.write()
+
+    def _put_out(self, record: Record, body: Body) -> None:
+        """Put what may deserve an alert, or says that all is well again, into the outbox."""
+        state = self._runs.get(record.run_id, {}).get("state")
+        kind = kind_of(record.type, body, state in _SUSPENDED)
+        if kind is not None:
+            row: Body = {"id": record.id, "kind": kind, "run_id": record.run_id}
+            row |= {"at": record.at, "body": _text(body)}
+            self.changes.insert(alert_tables.alert_fact, record.id, row)
 
     def _load_runs(self, records: Sequence[Record]) -> None:
         """Read and lock the rows of the runs that the batch says something about."""
@@ -363,8 +378,9 @@ _SHOW: dict[str, Callable[[Projection, Record, Body], None]] = {
     "approval": _as_row(models.approval),
     "job.changed": _as_row(models.job_change),
     "decision": _as_row(models.decision),
-    "alert": _as_row(models.alert),
-    "alert.delivery": _as_row(models.alert_delivery),
+    "alert": _as_row(alert_tables.alert),
+    "alert.delivery": _as_row(alert_tables.alert_delivery),
+    "alert.answer": _as_row(alert_tables.alert_answer),
     "report": _as_row(models.report),
     "hold": _as_row(models.hold),
 }

@@ -14,7 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from smartops.audit import chain, models
+from smartops.audit import alert_tables, chain, models
 from smartops.audit.events import NO_RUN, Event
 from smartops.audit.journal import Journal
 from smartops.audit.keys import SigningKey
@@ -40,10 +40,18 @@ _BY_TIME = (
     (models.decision, "at"),
     (models.child_run, "at"),
     (models.device_change, "at"),
-    (models.alert, "raised_at"),
+    (alert_tables.alert, "raised_at"),
     (models.run_process, "claimed_at"),
 )
-_WITHOUT_RUN = ((models.slot, "due_at"), (models.report, "made_at"), (models.alert_delivery, "at"))
+_WITHOUT_RUN = (
+    (models.slot, "due_at"),
+    (models.report, "made_at"),
+    (alert_tables.alert_fact, "at"),
+    (alert_tables.alert_delivery, "at"),
+    (alert_tables.alert_message, "made_at"),
+    (alert_tables.alert_answer, "at"),
+    (alert_tables.alert_episode, "ended_at"),
+)
 
 
 @dataclass(frozen=True)

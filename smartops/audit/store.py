@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 
 from smartops import redact
 from smartops.audit import database, models
+from smartops.audit.alert_tables import alert_switch
 from smartops.audit.bulk_insert import bulk_insert, utc_text
 from smartops.audit.journal_reader import Record, Writer
 from smartops.audit.projection import Projection
@@ -68,16 +69,16 @@ class Store:
 
     def _ship(self, writer: Writer, records: Sequence[Record], *, singly: bool = False) -> int:
         with self.transaction() as connection:
-            known = self._lock_cursor(connection, writer)
+            known, alerting = self._lock_cursor(connection, writer)
             new = [record for record in records if record.seq > known]
             if not new:
                 return 0
             rows = [_event_row(writer.stream.bytes, record) for record in new]
             bulk_insert(connection, "event", _COLUMNS, rows)
             if singly:
-                self._show_singly(connection, writer, new)
+                self._show_singly(connection, writer, new, alerting)
             else:
-                Projection(connection, writer).apply(new)
+                Projection(connection, writer, alerting=alerting).apply(new)
             connection.execute(
                 sa.update(models.stream)
                 .where(models.stream.c.id == writer.stream)
@@ -86,12 +87,14 @@ class Store:
             return len(new)
 
     @staticmethod
-    def _show_singly(connection: Connection, writer: Writer, records: Sequence[Record]) -> None:
+    def _show_singly(
+        connection: Connection, writer: Writer, records: Sequence[Record], alerting: bool
+    ) -> None:
         """Show what can be shown; the others stay in the events, which is where nothing is lost."""
         for record in records:
             try:
                 with connection.begin_nested():
-                    Projection(connection, writer).apply([record])
+                    Projection(connection, writer, alerting=alerting).apply([record])
             except (*NOT_SHOWN, exc.IntegrityError, exc.DataError) as error:
                 text = redact.text(str(error).splitlines()[0])
                 logger.error("%s record %s is not shown: %s", record.type, record.seq, text)  # noqa: TRY400
@@ -190,24 +193,29 @@ class Store:
         )
 
     @staticmethod
-    def _lock_cursor(connection: Connection, writer: Writer) -> int:
-        """Return the stream's last number, and keep others from this stream until the end."""
+    def _lock_cursor(connection: Connection, writer: Writer) -> tuple[int, bool]:
+        """Return the stream's last number, and keep others from this stream until the end.
+
+        And whether alerts are wanted: asked in the same breath, as it is asked for each batch.
+        """
+        wanted = sa.exists(sa.select(alert_switch.c.id)).label("alerting")
         query = (
-            sa.select(models.stream.c.last_seq)
+            sa.select(models.stream.c.last_seq, wanted)
             .where(models.stream.c.id == writer.stream)
             .with_for_update()
         )
-        known = connection.execute(query).scalar()
+        known = connection.execute(query).first()
         if known is not None:
-            return int(known)
+            return int(known[0]), bool(known[1])
         row = {"host": writer.host, "pid": writer.pid, "process": writer.process}
         row |= {"home": writer.home, "last_seq": 0, "sealed_seq": 0, "sealed": True}
         try:
             with connection.begin_nested():
                 connection.execute(sa.insert(models.stream).values(id=writer.stream, **row))
         except exc.IntegrityError:  # another process was first; its transaction has ended now
-            return int(connection.execute(query).scalar_one())
-        return 0
+            pass
+        known = connection.execute(query).one()
+        return int(known[0]), bool(known[1])
 
 
 def _event_row(stream: bytes, record: Record) -> tuple[Any, ...]:

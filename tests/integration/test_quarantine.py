@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from smartops import errors
-from smartops.audit import models, recording
+from smartops.audit import alert_tables, models, recording
 from smartops.audit.events import NO_RUN
 from smartops.audit.recording import RunInfo, recorded_run
 from smartops.audit.store import Store
@@ -316,7 +316,7 @@ def test_it_stands_on_record(store: Store, in_a_run: bool) -> None:
     gone, back = rows(store, models.device_change)
     assert (gone["device"], gone["part"], gone["state"]) == ("plc", "unit 3", "quarantined")
     assert (back["state"], back["since"], back["run_id"]) == ("back", gone["since"], run_id)
-    alerts = rows(store, models.alert)
+    alerts = rows(store, alert_tables.alert)
     assert [(alert["rule"], alert["severity"]) for alert in alerts] == [
         ("device-quarantined", "warning"),
         ("device-back", "info"),

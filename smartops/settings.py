@@ -143,6 +143,11 @@ class Settings(BaseSettings):
         description="How often Prefect and the record are compared.",
     )
 
+    report_timezone: str = Field(
+        default="UTC",
+        description="The zone whose days, weeks and months reports go by, such as `Europe/Berlin`.",
+    )
+
     @property
     def keys_dir(self) -> Path:
         """Where the keys of seals are."""

@@ -17,6 +17,7 @@ from smartops.cli import (
     devices,
     jobs,
     plant,
+    report,
     runs,
     scheduling,
     stack,
@@ -43,6 +44,7 @@ app.add_typer(control.app, name="approve")
 app.add_typer(devices.app, name="device")
 app.add_typer(bridge.app, name="bridge")
 app.add_typer(audit.app, name="audit")
+report.add_to(app)
 
 
 def main() -> int:

@@ -1,0 +1,290 @@
+"""The operations report of a day, a week or a month: what a shift lead has to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reports import exceptions, run_numbers, step_numbers
+from reports.catalogue import Asked, ReportKind
+from reports.document import (
+    Bars,
+    Chart,
+    Column,
+    Document,
+    Figure,
+    Section,
+    Series,
+    Table,
+    table_of,
+)
+from reports.period import Period
+from reports.run_numbers import JobNumbers
+from reports.wording import counted, share
+from smartops.audit.store import Store
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What the queries give: everything that the report is made of."""
+
+    period: Period
+    jobs: dict[str, JobNumbers]
+    jobs_before: dict[str, JobNumbers]
+    failures: list[step_numbers.Failure]
+    slots: list[exceptions.LostSlots]
+    slot_counts: dict[str, int]
+    doubts: list[exceptions.Doubt]
+
+
+def query(store: Store, period: Period) -> Operations:
+    """Return the facts of a period, all as of one moment. Raises StoreUnavailable."""
+    with store.snapshot() as connection:
+        return Operations(
+            period,
+            run_numbers.numbers_of(connection, period),
+            run_numbers.numbers_of(connection, period.before),
+            step_numbers.failures(connection, period),
+            exceptions.lost_slots(connection, period),
+            dict(exceptions.slot_counts(connection, period)),
+            exceptions.doubts(connection, period),
+        )
+
+
+def build(store: Store, period: Period, _asked: Asked) -> Document:
+    """Return the report."""
+    found = query(store, period)
+    whole = run_numbers.together(found.jobs.values())
+    before = run_numbers.together(found.jobs_before.values())
+    return Document(
+        REPORT.name,
+        REPORT.title,
+        period,
+        _summary(found, whole),
+        _figures(found, whole, before),
+        (
+            Section("Runs", (*_run_charts(found), jobs_table(found), durations_table(found))),
+            Section("Failures", (*_failure_charts(found), failures_table(found.failures))),
+            Section("Slots without a run", (slots_table(found.slots),)),
+            Section("Effects in doubt", (doubts_table(found.doubts),)),
+        ),
+    )
+
+
+def _summary(found: Operations, whole: JobNumbers) -> tuple[str, ...]:
+    runs, jobs = counted(whole.runs, "run"), counted(len(found.jobs), "job")
+    said = [f"{runs} of {jobs}, {whole.bad} of them failed."]
+    if whole.success is not None:
+        said[0] = f"{said[0][:-1]}: {share(whole.success)} succeeded."
+    if found.failures:
+        most = found.failures[0]
+        times = counted(most.attempts, "time")
+        said.append(f"{most.job} / {most.step} failed most often, {times}: {most.message}")
+    open_doubts = sum(doubt.verdict == "open" for doubt in found.doubts)
+    if open_doubts:
+        what = counted(open_doubts, "effect is", "effects are")
+        said.append(f"{what} in doubt, and nobody has decided yet.")
+    missed = found.slot_counts.get("missed", 0)
+    if missed:
+        said.append(f"{counted(missed, 'slot was', 'slots were')} missed.")
+    return tuple(said)
+
+
+def _figures(found: Operations, whole: JobNumbers, before: JobNumbers) -> tuple[Figure, ...]:
+    counts = found.slot_counts
+    return (
+        Figure("runs", "Runs", whole.runs, before=before.runs),
+        Figure("success", "Success", whole.success, "share", before.success, "more"),
+        Figure("failed", "Failed runs", whole.bad, before=before.bad, better="less"),
+        Figure("lost_s", "Time lost", whole.lost_s, "seconds", before.lost_s, "less"),
+        Figure("mttr_s", "MTTR", whole.mttr_s, "seconds", before.mttr_s, "less"),
+        Figure("missed", "Missed slots", counts.get("missed", 0), better="less"),
+        Figure("skipped", "Skipped slots", counts.get("skipped", 0)),
+        Figure("doubts", "Effects in doubt", len(found.doubts), better="less"),
+    )
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class JobLine:
+    """One job's runs, beside those of the period before."""
+
+    job: str
+    runs: int
+    completed: int
+    bad: int
+    cancelled: int
+    open: int
+    success: float | None
+    success_before: float | None
+    lost_s: float
+    mttr_s: float | None
+    mtbf_s: float | None
+
+
+_JOBS = (
+    Column("job", "Job"),
+    Column("runs", "Runs", "count"),
+    Column("completed", "Completed", "count"),
+    Column("bad", "Failed", "count"),
+    Column("cancelled", "Cancelled", "count"),
+    Column("open", "Not ended", "count"),
+    Column("success", "Success", "share"),
+    Column("success_before", "Before", "share"),
+    Column("lost_s", "Time lost", "seconds"),
+    Column("mttr_s", "MTTR", "seconds"),
+    Column("mtbf_s", "MTBF", "seconds"),
+)
+
+
+def jobs_table(found: Operations) -> Table:
+    """Return how each job's runs went."""
+    nothing = JobNumbers()
+    lines = [
+        JobLine(
+            name,
+            job.runs,
+            job.states["completed"],
+            job.bad,
+            job.states["cancelled"],
+            job.states["running"] + job.states["suspended"],
+            job.success,
+            found.jobs_before.get(name, nothing).success,
+            job.lost_s,
+            job.mttr_s,
+            job.mtbf_s(found.period),
+        )
+        for name, job in found.jobs.items()
+    ]
+    note = (
+        "Failed: failed, crashed, or in need of a decision; cancelled runs count for neither. Time "
+        "lost: in runs that failed. MTTR: from a failure's end to the end of the next success. "
+        "MTBF: the time in order for each time that the job began to fail."
+    )
+    return table_of("jobs", "Jobs", _JOBS, lines, note=note)
+
+
+@dataclass(frozen=True)
+class DurationLine:
+    """How long one job's completed runs took, beside the period before."""
+
+    job: str
+    p50_s: float | None
+    p50_before_s: float | None
+    p95_s: float | None
+    p95_before_s: float | None
+    p99_s: float | None
+    p99_before_s: float | None
+
+
+_DURATIONS = (
+    Column("job", "Job"),
+    Column("p50_s", "p50", "seconds"),
+    Column("p50_before_s", "before", "seconds"),
+    Column("p95_s", "p95", "seconds"),
+    Column("p95_before_s", "before", "seconds"),
+    Column("p99_s", "p99", "seconds"),
+    Column("p99_before_s", "before", "seconds"),
+)
+
+
+def durations_table(found: Operations) -> Table:
+    """Return how long the completed runs of each job took."""
+    nothing = JobNumbers()
+    lines = []
+    for name, job in found.jobs.items():
+        before = found.jobs_before.get(name, nothing)
+        both = [n.quantile_s(q) for q in (0.5, 0.95, 0.99) for n in (job, before)]
+        lines.append(DurationLine(name, *both))
+    note = "Of runs that completed; half of them took no longer than p50, 95 % no longer than p95."
+    return table_of("durations", "Durations", _DURATIONS, lines, note=note)
+
+
+def _run_charts(found: Operations) -> list[Chart]:
+    most = sorted(found.jobs.items(), key=lambda item: (-item[1].runs, item[0]))[:20]
+    if not most:
+        return []
+    series = (
+        Series("completed", tuple(float(job.states["completed"]) for _, job in most), "good"),
+        Series("failed", tuple(float(job.bad) for _, job in most), "bad"),
+        Series("cancelled", tuple(float(job.states["cancelled"]) for _, job in most), "warn"),
+    )
+    says = "; ".join(f"{name}: {job.runs} runs, {job.bad} failed" for name, job in most)
+    names = tuple(name for name, _ in most)
+    return [Bars("runs-by-job", "Runs by job", says, names, series, "runs", lying=True)]
+
+
+# --- failures ---------------------------------------------------------------------------------
+
+_FAILURES = (
+    Column("job", "Job"),
+    Column("step", "Step"),
+    Column("attempts", "Attempts", "count"),
+    Column("runs", "Runs", "count"),
+    Column("message", "Last message"),
+    Column("lost_s", "Time", "seconds"),
+    Column("last_at", "Last", "time"),
+    Column("last_run", "Last run", "id"),
+    Column("fingerprint", "Fingerprint", "id"),
+)
+
+
+def failures_table(failures: list[step_numbers.Failure]) -> Table:
+    """Return what failed, the same failures together."""
+    note = "Failed attempts whose messages differ in numbers, ids and times alone are one line."
+    empty = "No step failed."
+    return table_of("failures", "Top failures", _FAILURES, failures, note=note, empty=empty)
+
+
+def _failure_charts(found: Operations) -> list[Chart]:
+    top = found.failures[:10]
+    if not top:
+        return []
+    labels = tuple(f"{failure.job} / {failure.step}" for failure in top)
+    values = tuple(float(failure.attempts) for failure in top)
+    says = "; ".join(f"{f.job} / {f.step}: {f.attempts} ({f.message[:60]})" for f in top)
+    series = (Series("failed attempts", values, "bad"),)
+    return [Bars("top-failures", "Top failures", says, labels, series, "attempts", lying=True)]
+
+
+# --- exceptions -------------------------------------------------------------------------------
+
+_SLOTS = (
+    Column("job", "Job"),
+    Column("schedule", "Schedule"),
+    Column("outcome", "Outcome", "state"),
+    Column("reason", "Reason"),
+    Column("count", "Slots", "count"),
+    Column("first_due", "First", "time"),
+    Column("last_due", "Last", "time"),
+)
+_DOUBTS = (
+    Column("at", "At", "time"),
+    Column("job", "Job"),
+    Column("step", "Step"),
+    Column("error", "What is known"),
+    Column("verdict", "Verdict"),
+    Column("person", "By"),
+    Column("decided_at", "Decided", "time"),
+    Column("run_id", "Run", "id"),
+)
+
+
+def slots_table(slots: list[exceptions.LostSlots]) -> Table:
+    """Return the slots that were missed or skipped, and why."""
+    empty = "Each slot had its run."
+    return table_of("slots", "Missed and skipped slots", _SLOTS, slots, empty=empty)
+
+
+def doubts_table(doubts: list[exceptions.Doubt]) -> Table:
+    """Return the effects in doubt and the decisions on them."""
+    return table_of("doubts", "Needed a decision", _DOUBTS, doubts, empty="No effect was in doubt.")
+
+
+REPORT = ReportKind(
+    "operations",
+    "Operations report",
+    "Runs, success, durations against the period before, failures, missed slots, doubts.",
+    build,
+)

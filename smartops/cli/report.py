@@ -1,0 +1,80 @@
+"""``smartops report``: what people act on, made from the record."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smartops.cli.connection import audit_store
+from smartops.cli.options import read_params
+from smartops.cli.output import out, table
+from smartops.errors import BadInput
+from smartops.settings import get_settings
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("report")(report)
+
+
+def report(
+    name: Annotated[str, typer.Argument(help="Which report; `list` names them all.")],
+    from_: Annotated[
+        str | None, typer.Option("--from", help="The first day or moment, such as 2026-11-21.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="The last day, or the moment that it goes up to.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option(help="The last whole day, week or month, or that of --from.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="html, pdf, csv or json.")] = "html",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The file to write; - for stdout.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--table", help="With --format csv: this table alone.")
+    ] = None,
+    about: Annotated[
+        list[str] | None, typer.Option("-p", help="What it is about: job=NAME, run=ID.")
+    ] = None,
+) -> None:
+    """Make a report from the record; the same period over the same data gives the same bytes."""
+    from reports import as_data, catalogue, period  # noqa: PLC0415 - slow to import
+
+    if name == "list":
+        kinds = [catalogue.find(each) for each in catalogue.names()]
+        out.print(table(["report", "about"], [(kind.name, kind.description) for kind in kinds]))
+        return
+    if form not in catalogue.FORMATS:
+        raise BadInput(f"--format {form}: it is one of {', '.join(catalogue.FORMATS)}")
+    if only is not None and form != "csv":
+        raise BadInput("--table goes with --format csv")
+    if last is not None and last not in period.SPANS:
+        raise BadInput(f"--last {last}: it is one of {', '.join(period.SPANS)}")
+    kind = catalogue.find(name)
+    span = last or kind.span
+    zone = get_settings().report_timezone
+    time = period.between(from_, to, zone, span, datetime.now(UTC))
+    with audit_store() as store:
+        document = catalogue.build(store, kind, time, read_params(about or [], "-p"))
+    if only is not None:
+        made = as_data.as_csv(document, only)
+    else:
+        made = catalogue.rendered(document, form)
+    _write(made, output or Path(f"{name}-{time.start:%Y-%m-%d}.{form}"))
+
+
+def _write(made: bytes, path: Path) -> None:
+    if str(path) == "-":
+        sys.stdout.buffer.write(made)
+        return
+    try:
+        path.write_bytes(made)
+    except OSError as error:
+        raise BadInput(f"-o {path}: {error.strerror or error}") from None
+    out.print(f"{path}: {len(made)} bytes")

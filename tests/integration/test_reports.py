@@ -1,0 +1,200 @@
+"""Reports: their numbers against pandas over the raw rows, their bytes, on both databases."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from benchmarks.year import Plant, load
+from reports import as_data, catalogue, operations
+from reports.document import Document
+from reports.period import Period, between, last, whole
+from smartops import errors
+from smartops.audit import models
+from smartops.audit.store import Store
+
+START = datetime(2026, 3, 27, tzinfo=UTC)
+DAY = Period(START + timedelta(days=2), START + timedelta(days=3), "UTC", "day")
+
+
+@pytest.fixture
+def history(store: Store) -> Store:
+    """Four days of a plant whose jobs fail more often than they should."""
+    load(store, Plant(seed=3, start=START, length=timedelta(days=4), density=0.5, faults=20))
+    return store
+
+
+def frame(store: Store, table: sa.Table) -> pd.DataFrame:
+    with store.reading() as connection:
+        rows = connection.execute(sa.select(table)).mappings().all()
+    return pd.DataFrame([dict(row) for row in rows])
+
+
+def of_period(rows: pd.DataFrame, column: str, period: Period) -> pd.DataFrame:
+    return rows[(rows[column] >= period.start) & (rows[column] < period.end)]
+
+
+def lines(document: Document, table: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(as_data.as_json(document))["tables"][table]
+    return found
+
+
+# --- the operations report --------------------------------------------------------------------
+
+
+def test_runs_and_durations_are_those_of_pandas(history: Store) -> None:
+    """Counts, success, time lost and quantiles per job, for the period and the one before."""
+    document = operations.build(history, DAY, {})
+    runs = frame(history, models.job_run)
+    runs["took"] = (runs["ended_at"] - runs["started_at"]).dt.total_seconds()
+    now, before = of_period(runs, "started_at", DAY), of_period(runs, "started_at", DAY.before)
+    assert {line["job"] for line in lines(document, "jobs")} == set(now["job"])
+    for line in lines(document, "jobs"):
+        mine = now[now["job"] == line["job"]]
+        good, bad = (
+            mine[mine.state == "completed"],
+            mine[mine.state.isin(["failed", "needs_decision"])],
+        )
+        assert (line["runs"], line["completed"], line["bad"]) == (len(mine), len(good), len(bad))
+        assert line["success"] == pytest.approx(len(good) / len(mine))
+        assert line["lost_s"] == pytest.approx(bad["took"].sum())
+    for line in lines(document, "durations"):
+        for rows, suffix in ((now, "_s"), (before, "_before_s")):
+            took = rows[(rows["job"] == line["job"]) & (rows.state == "completed")]["took"]
+            for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+                assert line[name + suffix] == pytest.approx(took.quantile(share), rel=1e-9)
+
+
+def test_time_to_repair_and_between_failures(history: Store) -> None:
+    """Found once more with pandas: changes from good to bad in the order of the ends."""
+    period = Period(START + timedelta(days=1), START + timedelta(days=4))
+    document = operations.build(history, period, {})
+    runs = frame(history, models.job_run).sort_values("ended_at")
+    checked = 0
+    for line in lines(document, "jobs"):
+        mine = runs[runs["job"] == line["job"]].copy()
+        mine["bad"] = mine.state != "completed"
+        episode = (mine["bad"] & ~mine["bad"].shift(fill_value=False)).cumsum()
+        repairs, down, begun = [], 0.0, 0
+        for _, part in mine[episode > 0].groupby(episode[episode > 0]):
+            first, good = part.iloc[0], part[~part["bad"]]
+            repaired = good.iloc[0] if len(good) else None
+            end = period.end if repaired is None else repaired["ended_at"]
+            begun += first["started_at"] >= period.start
+            if end <= period.start:
+                continue
+            if repaired is not None:
+                repairs.append((end - first["ended_at"]).total_seconds())
+            down += (min(end, period.end) - max(first["ended_at"], period.start)).total_seconds()
+        if repairs:
+            assert line["mttr_s"] == pytest.approx(sum(repairs) / len(repairs))
+        if begun:
+            assert line["mtbf_s"] == pytest.approx((period.seconds - down) / begun)
+            checked += 1
+    assert checked >= 2
+
+
+def test_failures_are_grouped_by_what_they_say(history: Store) -> None:
+    """As many attempts as pandas finds, in as many groups as messages without their numbers."""
+    document = operations.build(history, DAY, {})
+    steps = of_period(frame(history, models.step_run), "started_at", DAY)
+    failed = steps[steps["state"].isin(["failed", "unknown_outcome"])].copy()
+    jobs = frame(history, models.job_run).set_index("id")["job"]
+    failed["job"] = failed["run_id"].map(jobs)
+    failed["said"] = failed["error"].str.replace(r"(?<![\w])\d+", "#", regex=True)
+    wanted = failed.groupby(["job", "step", "said"]).agg(
+        attempts=("id", "count"), runs=("run_id", "nunique")
+    )
+    found = lines(document, "failures")
+    assert len(found) == len(wanted) > 3
+    assert sorted((line["attempts"], line["runs"]) for line in found) == sorted(
+        map(tuple, wanted.to_numpy().tolist())
+    )
+    assert found == sorted(found, key=lambda line: -line["attempts"])
+
+
+def test_lost_slots_have_their_reasons(history: Store) -> None:
+    """Each slot without a run is in a line with its reason."""
+    period = Period(START, START + timedelta(days=4))
+    document = operations.build(history, period, {})
+    slots = frame(history, models.slot)
+    lost = slots[slots["outcome"] != "run"]
+    assert sum(line["count"] for line in lines(document, "slots")) == len(lost) > 0
+    assert {line["reason"] for line in lines(document, "slots")} == set(lost["reason"])
+
+
+def test_a_rehearsal_does_not_count(history: Store) -> None:
+    """A report is about what was done to the plant."""
+    run = models.job_run
+    before = lines(operations.build(history, DAY, {}), "jobs")
+    with history.transaction() as connection:
+        connection.execute(sa.update(run).where(run.c.job == "line-check").values(rehearsal=True))
+    after = lines(operations.build(history, DAY, {}), "jobs")
+    assert after == [line for line in before if line["job"] != "line-check"]
+
+
+# --- bytes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["html", "csv", "json"])
+def test_the_same_data_gives_the_same_bytes(history: Store, form: catalogue.Format) -> None:
+    """Made twice, from queries on; what comes later into another day changes nothing."""
+    kind = catalogue.find("operations")
+    first = catalogue.rendered(catalogue.build(history, kind, DAY, {}), form)
+    later = Plant(seed=4, start=DAY.end + timedelta(days=9), length=timedelta(days=1))
+    load(history, later)
+    assert catalogue.rendered(catalogue.build(history, kind, DAY, {}), form) == first
+
+
+def test_csv_is_one_table_or_all(history: Store) -> None:
+    """One table is plain CSV; all of them stand below each other with their titles."""
+    document = operations.build(history, DAY, {})
+    one = list(csv.DictReader(io.StringIO(as_data.as_csv(document, "jobs").decode("utf-8-sig"))))
+    assert [row["job"] for row in one] == [line["job"] for line in lines(document, "jobs")]
+    whole_text = as_data.as_csv(document).decode("utf-8-sig")
+    assert all(table.title in whole_text for table in document.tables())
+    with pytest.raises(errors.BadInput, match="has no table 'nonsense': jobs, durations"):
+        as_data.as_csv(document, "nonsense")
+
+
+# --- periods ----------------------------------------------------------------------------------
+
+
+def test_days_weeks_and_months_of_a_zone() -> None:
+    """A day of 23 hours, a week from Monday, the month before; a date as an end belongs to it."""
+    now = datetime(2026, 3, 30, 5, tzinfo=UTC)
+    day = last("day", now, "Europe/Berlin")
+    assert (day.seconds, day.label) == (23 * 3600, "Sunday, 29 March 2026")
+    assert day.before.seconds == 24 * 3600
+    assert last("week", now, "UTC").label == "week 13 of 2026"
+    assert last("month", now, "UTC").before.label == "January 2026"
+    two = between("2026-03-27", "2026-03-28", "UTC", "day", now)
+    assert (two.seconds, two.before.start) == (2 * 86_400, START - timedelta(days=2))
+    assert between("2026-03-01", "2026-03-31", "UTC", "day", now) == whole("month", now, "UTC")
+    assert [
+        part.seconds for part in between("2026-03-27T12:00", "2026-03-28", "UTC", "day", now).days()
+    ] == [
+        12 * 3600,
+        24 * 3600,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        ("yesterday", None, "--from yesterday: that is no date and no time"),
+        (None, "2026-01-01", "--to goes with --from"),
+        ("2026-01-02", "2026-01-01", "before it begins"),
+    ],
+)
+def test_a_period_that_is_none_is_refused(start: str | None, end: str | None, said: str) -> None:
+    """In one line that says what was given."""
+    with pytest.raises(errors.BadInput, match=said):
+        between(start, end, "UTC", "day", datetime(2026, 3, 30, tzinfo=UTC))

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-async def complete(client: PrefectClient, deployment: DeploymentResponse) -> None:
-    """Give a copy of a job its entrypoint, where it has none."""
+async def complete(client: PrefectClient, deployment: DeploymentResponse) -> bool:
+    """Give a copy of a job its entrypoint, where it has none; return whether that was needed."""
     if deployment.entrypoint is not None:
-        return
+        return False
     flow = await client.read_flow(deployment.flow_id)
     if flow.name != FLOW:
-        return
+        return False
     await client.update_deployment(deployment.id, DeploymentUpdate(entrypoint=ENTRYPOINT))
     logger.info("deployment %s is a copy made in Prefect's UI: it starts jobs now", deployment.name)
+    return True

@@ -7,18 +7,24 @@ whose worker died is told from one that goes on.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import shlex
-import sys
+import os
+from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import anyio
+import anyio.abc
 import httpx
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.responses import WorkerFlowRunResponse
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
+from prefect.exceptions import Abort, ObjectNotFound, PrefectHTTPStatusError
+from prefect.flows import load_flow_from_flow_run
+from prefect.runner._process_manager import ProcessHandle
+from prefect.states import Pending
+from prefect.utilities.engine import propose_state
 from prefect.workers.process import (
     ProcessJobConfiguration,
     ProcessWorker,
@@ -26,46 +32,18 @@ from prefect.workers.process import (
 )
 from uuid6 import uuid7
 
-from services import copies, gate
+from services import copies, gate, push
+from services.run_configuration import SmartOpsJobConfiguration, SmartOpsVariables
+from services.warm import NotWarm, Nursery
+from services.warm_start import ExecutorHost, WarmStarter, settings_environment
 from smartops.audit.events import Event, EventType
 from smartops.audit.journal import get_journal
 from smartops.errors import JournalUnavailable
+from smartops.settings import get_settings
 
 logger = logging.getLogger(__name__)
-
-
-class SmartOpsJobConfiguration(ProcessJobConfiguration):
-    """How a run is started. Jobs are installed code, so no workspace is prepared for them."""
-
-    def prepare_for_flow_run(self, *args: Any, **kwargs: Any) -> None:
-        """Start the engine directly, in the worker's folder, where its ``.env`` is.
-
-        Prefect's own default starts a second interpreter first, to fetch and unpack code.
-        """
-        if self.command is None:
-            self.command = f"{shlex.quote(sys.executable)} -m prefect.engine"
-        if self.working_dir is None:
-            self.working_dir = Path.cwd()
-        super().prepare_for_flow_run(*args, **kwargs)
-
-
-class _Started:
-    """Puts the process's id on record when the executor says that it has started."""
-
-    def __init__(self, inner: Any, claim: UUID, run_id: UUID, worker: str) -> None:
-        self._worker = worker
-        self._inner = inner
-        self._claim = claim
-        self._run_id = run_id
-
-    def started(self, pid: int) -> None:
-        """Pass the word on."""
-        _record("process.started", self._run_id, self._claim, pid=pid, worker=self._worker)
-        if self._inner is not None:
-            self._inner.started(pid)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+_REMEMBERED = 10_000
+_AWAY = (httpx.HTTPError, PrefectHTTPStatusError)
 
 
 class SmartOpsWorker(ProcessWorker):
@@ -73,6 +51,7 @@ class SmartOpsWorker(ProcessWorker):
 
     type = "smartops"
     job_configuration = SmartOpsJobConfiguration
+    job_configuration_variables = SmartOpsVariables  # type: ignore[assignment]
     _display_name = "SmartOps"
     _description = "Runs SmartOps jobs and audited flows, each in a process of its own."
     _logo_url = ""
@@ -80,10 +59,78 @@ class SmartOpsWorker(ProcessWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._claims: dict[UUID, UUID] = {}
+        self._taken: dict[UUID, UUID | None] = {}
+        """The state in which a run was taken: an answer that is older than that is not heeded."""
         self._not_before: dict[UUID, datetime] = {}
         """Runs that are not due yet, and may not start early."""
         self._complete: set[UUID] = set()
         """Deployments that are known to have what starts them."""
+        self._nursery = Nursery(
+            get_settings().preload_modules, {**os.environ, **settings_environment()}
+        )
+        self._host = ExecutorHost()
+        self._result_storage: UUID | None = None
+        self._asking = asyncio.Lock()
+        self._known = asyncio.Event()
+        """Set as soon as the server has told of the work pool."""
+        self._heard = asyncio.Event()
+        self._pushed: list[asyncio.Task[None]] = []
+
+    # --- its life -----------------------------------------------------------------------------
+
+    async def setup(self) -> None:
+        """Warm up while the worker says hello to the API."""
+        warming = asyncio.create_task(self._warm_up())
+        await super().setup()
+        self._pushed = [warming, asyncio.create_task(self._be_pushed())]
+
+    async def teardown(self, *exc_info: Any) -> None:
+        """Let everything go."""
+        for task in self._pushed:
+            task.cancel()
+        await asyncio.gather(*self._pushed, return_exceptions=True)
+        try:
+            await super().teardown(*exc_info)
+        finally:
+            await self._host.close()
+            self._nursery.close()
+
+    async def _warm_up(self) -> None:
+        with suppress(NotWarm):  # it is on record, and tried again with the first run
+            await self._nursery.warm_up()
+
+    async def _be_pushed(self) -> None:
+        """Take runs as soon as Prefect tells of them."""
+        await self._known.wait()
+        listening = asyncio.create_task(push.listen(self.work_pool.id, self._heard.set))
+        try:
+            while True:
+                await self._heard.wait()
+                self._heard.clear()
+                try:
+                    await self.get_and_submit_flow_runs()
+                except _AWAY as error:
+                    logger.warning("new runs cannot be asked for, the next poll does: %s", error)
+        finally:
+            listening.cancel()
+
+    async def sync_with_backend(self) -> None:
+        """Exchange with the server, every so often, what each has to know of the other."""
+        await super().sync_with_backend()
+        if self._work_pool is not None:
+            self._known.set()
+        try:
+            kept = await self.client.read_server_default_result_storage()
+            self._result_storage = kept.default_result_storage_block_id
+        except PrefectHTTPStatusError as error:  # an older server knows of none
+            logger.debug("no default storage of results is known: %s", error)
+
+    # --- taking runs --------------------------------------------------------------------------
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Take what is to be taken; one at a time, whether a poll or a push asks for it."""
+        async with self._asking:
+            return await super().get_and_submit_flow_runs()
 
     async def _submit_scheduled_flow_runs(
         self, flow_run_response: list[WorkerFlowRunResponse]
@@ -91,8 +138,15 @@ class SmartOpsWorker(ProcessWorker):
         """Take runs that are due; those that may not start early are not asked for till then."""
         now = datetime.now(UTC)
         self._not_before = {run: due for run, due in self._not_before.items() if due > now}
-        ready = [one for one in flow_run_response if one.flow_run.id not in self._not_before]
-        return await super()._submit_scheduled_flow_runs(ready)
+        ready = [
+            one
+            for one in flow_run_response
+            if one.flow_run.id not in self._not_before and not self._was_taken(one.flow_run)
+        ]
+        return await super()._submit_scheduled_flow_runs(in_turn(ready))
+
+    def _was_taken(self, flow_run: FlowRun) -> bool:
+        return flow_run.id in self._taken and self._taken[flow_run.id] == flow_run.state_id
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
         """Take a run: say so on record before Prefect hears of it.
@@ -100,6 +154,15 @@ class SmartOpsWorker(ProcessWorker):
         Without a record there is no run: it stays scheduled until the journal has room, unless its
         job says that it may read off the record.
         """
+        try:
+            deployment = await self._deployment_of(flow_run)
+        except ObjectNotFound:
+            await super()._submit_run(flow_run)  # the base class ends it
+            return
+        except _AWAY as error:
+            logger.warning("run %s waits: its deployment cannot be read: %s", flow_run.id, error)
+            self._leave(flow_run)
+            return
         if not await self._may_start(flow_run):
             self._not_before[flow_run.id] = gate.due_at(flow_run)
             self._leave(flow_run)
@@ -110,31 +173,60 @@ class SmartOpsWorker(ProcessWorker):
             self._leave(flow_run)
             return
         self._claims[flow_run.id] = claim
+        scheduled = flow_run.state_id
         try:
-            await super()._submit_run(flow_run)
-        except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+            if await self._propose_pending_state(flow_run):
+                self._remember(flow_run.id, scheduled)
+                await self._begin(flow_run, deployment)
+        except _AWAY as error:
             logger.warning("run %s could not be taken, and is tried again: %s", flow_run.id, error)
         finally:
             if self._claims.pop(flow_run.id, None) is not None:  # it never came to `run`
                 _record("process.exited", flow_run.id, claim, exit_status=None)
-                self._leave(flow_run)
+                self._release_limit_slot(flow_run.id)
+            self._submitting_flow_run_ids.discard(flow_run.id)
+            if self._cancelling_observer is not None:
+                self._cancelling_observer.remove_in_flight_flow_run_id(flow_run.id)
+
+    async def _deployment_of(self, flow_run: FlowRun) -> DeploymentResponse | None:
+        """Return the deployment of a run, with what starts it. Raises ObjectNotFound."""
+        if flow_run.deployment_id is None:
+            return None
+        deployment = await self.client.read_deployment(flow_run.deployment_id)
+        if deployment.id not in self._complete:
+            if await copies.complete(self.client, deployment):
+                deployment = await self.client.read_deployment(deployment.id)
+            self._complete.add(deployment.id)
+        return deployment
 
     async def _may_start(self, flow_run: FlowRun) -> bool:
         """Return whether the job's policies let a run start now; not, where nobody can tell."""
         try:
-            if flow_run.deployment_id and flow_run.deployment_id not in self._complete:
-                try:
-                    deployment = await self.client.read_deployment(flow_run.deployment_id)
-                except ObjectNotFound:
-                    return True  # the base class ends it
-                await copies.complete(self.client, deployment)
-                self._complete.add(flow_run.deployment_id)
             return await gate.ask(self.client, flow_run)
-        except (httpx.HTTPError, PrefectHTTPStatusError, ObjectNotFound) as error:
+        except (*_AWAY, ObjectNotFound) as error:
             logger.warning(
                 "run %s waits: its job's policies cannot be asked: %s", flow_run.id, error
             )
             return False
+
+    async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
+        """Tell Prefect that the run is taken, and keep the state that it gave for the child."""
+        try:
+            state = await propose_state(self.client, Pending(), flow_run_id=flow_run.id)
+        except Abort as error:
+            logger.info("run %s is not taken: %s", flow_run.id, error)
+            return False
+        if not state.is_pending():
+            logger.info("run %s is not taken: it is %s", flow_run.id, state.name)
+            return False
+        flow_run.state, flow_run.state_id = state, state.id
+        flow_run.state_type, flow_run.state_name = state.type, state.name
+        return True
+
+    def _remember(self, run: UUID, state: UUID | None) -> None:
+        self._taken[run] = state
+        while len(self._taken) > _REMEMBERED:
+            del self._taken[next(iter(self._taken))]
 
     def _leave(self, flow_run: FlowRun) -> None:
         """Leave a run to the next poll, as the base class leaves one that it may not submit."""
@@ -143,6 +235,52 @@ class SmartOpsWorker(ProcessWorker):
         if self._cancelling_observer is not None:
             self._cancelling_observer.remove_in_flight_flow_run_id(flow_run.id)
 
+    # --- making runs --------------------------------------------------------------------------
+
+    async def _begin(self, flow_run: FlowRun, deployment: DeploymentResponse | None) -> None:
+        """Start the run's process; what Prefect is told about it need not come before it."""
+        if self._runs_task_group is None:
+            raise RuntimeError("a worker that is not set up begins no runs")
+        begun = await self._runs_task_group.start(self._see_through, flow_run, deployment)
+        if isinstance(begun, Exception):
+            return
+        labels = asyncio.create_task(self._give_worker_labels_to_flow_run(flow_run.id))
+        try:
+            await self.client.update_flow_run(flow_run.id, infrastructure_pid=str(begun))
+            await labels
+        except _AWAY as error:
+            logger.warning("Prefect does not know the process of %s: %s", flow_run.id, error)
+        finally:
+            labels.cancel()
+
+    async def _see_through(
+        self,
+        flow_run: FlowRun,
+        deployment: DeploymentResponse | None,
+        *,
+        task_status: anyio.abc.TaskStatus[int | Exception],
+    ) -> None:
+        """Make the run, from its configuration to the end of its process."""
+        told = _Once(task_status)
+        try:
+            configuration = await self.job_configuration.resolve_for_flow_run(
+                flow_run,
+                client=self.client,
+                work_pool=self.work_pool.model_copy(deep=True),
+                worker_name=self.name,
+                worker_id=self.backend_id,
+                deployment=deployment,
+            )
+            await self.run(flow_run, configuration, told)
+        except Exception as error:
+            logger.exception("run %s could not be made", flow_run.id)
+            if not told.done:
+                text = f"it could not be started: {type(error).__name__}: {error}"
+                await self._propose_crashed_state(flow_run, text)
+                told.started(error)
+        finally:
+            self._release_limit_slot(flow_run.id)
+
     async def run(
         self,
         flow_run: FlowRun,
@@ -150,15 +288,65 @@ class SmartOpsWorker(ProcessWorker):
         task_status: Any = None,
     ) -> ProcessWorkerResult:
         """Run a flow run in a process; put its start and its end on record."""
+        if not isinstance(configuration, SmartOpsJobConfiguration):
+            raise TypeError("the configuration is one of another worker type")
+        recipe = configuration.recipe(self._result_storage)
         claim = self._claims.pop(flow_run.id, None) or uuid7()
         status: int | None = None
+        pid: int | None = None
+
+        async def execute(*, task_status: anyio.abc.TaskStatus[ProcessHandle]) -> None:
+            nonlocal status
+            execution = await executor.submit(task_status=task_status)
+            status = execution.status_code if execution is not None else None
+
         try:
-            told = _Started(task_status, claim, flow_run.id, self.name)
-            result = await super().run(flow_run, configuration, told)  # type: ignore[arg-type]
-            status = result.status_code
+            async with self._host.context() as context:
+                starter = WarmStarter(self._nursery, context.control_channel, recipe)
+                executor = context.create_executor(
+                    flow_run,
+                    starter,
+                    resolve_flow=load_flow_from_flow_run,
+                    propose_submitting=False,
+                )
+                async with anyio.create_task_group() as group:
+                    handle = await group.start(execute)
+                    pid = handle.pid
+                    _record("process.started", flow_run.id, claim, pid=pid, worker=self.name)
+                    if task_status is not None:
+                        task_status.started(pid)
         finally:
             _record("process.exited", flow_run.id, claim, exit_status=status)
-        return result
+        return ProcessWorkerResult(
+            status_code=-1 if status is None else status, identifier=str(pid)
+        )
+
+
+class _Once:
+    """Tells once that a run has begun, or why not."""
+
+    def __init__(self, inner: anyio.abc.TaskStatus[int | Exception]) -> None:
+        self._inner = inner
+        self.done = False
+
+    def started(self, value: int | Exception) -> None:
+        """Pass the word on."""
+        if not self.done:
+            self.done = True
+            self._inner.started(value)
+
+
+def in_turn(runs: list[WorkerFlowRunResponse]) -> list[WorkerFlowRunResponse]:
+    """Return runs so that each deployment has its turn: a burst of one does not hold up the rest.
+
+    The runs of one deployment keep their order, which is by when they are due.
+    """
+    place: dict[UUID | None, int] = {}
+    ranked: list[tuple[int, WorkerFlowRunResponse]] = []
+    for one in runs:
+        rank = place[one.flow_run.deployment_id] = place.get(one.flow_run.deployment_id, -1) + 1
+        ranked.append((rank, one))
+    return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _may_go_unrecorded(flow_run: FlowRun) -> bool:

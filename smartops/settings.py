@@ -53,6 +53,11 @@ class Settings(BaseSettings):
         default="",
         description="Python modules, separated by commas, that add step kinds.",
     )
+    preload: str = Field(
+        default="",
+        description="Python modules, separated by commas, that a worker imports once for all runs, "
+        "such as those of your own flows: their runs start sooner then.",
+    )
     environment: str = Field(
         default="default",
         pattern=r"^[a-z0-9][a-z0-9_-]*$",
@@ -183,13 +188,21 @@ class Settings(BaseSettings):
     @property
     def allowed_packages(self) -> tuple[str, ...]:
         """The packages whose functions ``python.call`` steps may call."""
-        names = (name.strip() for name in self.python_packages.split(","))
-        return tuple(name for name in names if name)
+        return _names(self.python_packages)
 
     @property
     def plugin_modules(self) -> tuple[str, ...]:
         """The plugin modules by name."""
-        return tuple(name.strip() for name in self.plugins.split(",") if name.strip())
+        return _names(self.plugins)
+
+    @property
+    def preload_modules(self) -> tuple[str, ...]:
+        """The modules that a worker imports once for all runs."""
+        return _names(self.preload)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @lru_cache(maxsize=1)

@@ -27,6 +27,15 @@ logger = logging.getLogger(__name__)
 NEEDED = ("prefect.task_engine", "prefect.events.worker", "services.run_child")
 """Without these there is no zygote. What follows may fail, and is then left to the runs."""
 OWN = ("flows", "tasks", "blocks")
+LATER = (
+    "smartops.audit.schema",
+    "smartops.audit.shipping",
+    "sqlalchemy.dialects.mysql.pymysql",
+    "sqlalchemy.dialects.sqlite",
+    "prefect._internal.observers",
+    "rich._emoji_codes",
+)
+"""What a run imports only when it comes to need it, as at its end."""
 BIGGEST_ANSWER = 65_536
 ENTRYPOINT = "SMARTOPS__ENTRYPOINT"
 """The variable that names a flow which is installed, so that nothing has to be fetched for it."""
@@ -85,7 +94,7 @@ def _load(preload: Iterable[str], without: Collection[str]) -> dict[str, str]:
         found = importlib.import_module(package)
         names += [f"{package}.{module.name}" for module in pkgutil.iter_modules(found.__path__)]
     failed: dict[str, str] = {}
-    for name in [*names, *sorted(preload)]:
+    for name in [*names, *LATER, *sorted(preload)]:
         if name in without:
             continue
         try:

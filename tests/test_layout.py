@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -72,12 +73,17 @@ def test_the_core_imports_without_prefect() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@cache
+def _installed() -> frozenset[str]:
+    """Return the installed modules that ours may not hide; finding them takes a while."""
+    return frozenset(packages_distributions()) - {*PACKAGES, "browser", "check", "wait"}
+
+
 @pytest.mark.parametrize("file", OUR_FILES, ids=lambda f: str(f.relative_to(ROOT)))
 def test_no_module_shadows_another(file: Path) -> None:
     """No module at the top of a package has the name of one of Python's or an installed one."""
     if file.parent == ROOT / file.parts[len(ROOT.parts)] and file.name != "__init__.py":
-        installed = set(packages_distributions()) - set(PACKAGES) - {"browser", "check", "wait"}
-        assert file.stem not in sys.stdlib_module_names | installed
+        assert file.stem not in sys.stdlib_module_names | _installed()
     if file.name == "__init__.py" and file.parent.parent == ROOT:
         assert file.parent.name not in sys.stdlib_module_names
 

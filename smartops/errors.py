@@ -22,6 +22,7 @@
     │   │   ├── UnknownTag          the device's tag map has no such tag
     │   │   └── UnknownBlock        no connection of that name is saved
     │   ├── AuthenticationFailed  wrong or missing credentials
+    │   ├── AddressRefused        a service leads to an address that its connection does not allow
     │   ├── UntrustedServer       nobody has said that this server's certificate is the right one
     │   ├── DeviceRefused         the device answered with a refusal (exceptions 1-4)
     │   ├── BadAnswer             an answer that does not belong to the question or cannot be read
@@ -146,6 +147,10 @@ class UnknownBlock(BadInput):
 
 class AuthenticationFailed(PermanentError):
     """Wrong or missing credentials."""
+
+
+class AddressRefused(PermanentError):
+    """A service leads to a host or address that its connection does not allow."""
 
 
 class UntrustedServer(PermanentError):

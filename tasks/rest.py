@@ -44,8 +44,11 @@ async def request(
         sent["Idempotency-Key"] = _key_of_step()
     record = current_record()
     record.touched = False
-    async with service.open() as client:
+
+    def sending() -> None:
         record.touched = True
+
+    async with service.open() as client:
         answer = await client.request(
             method,
             path,
@@ -54,6 +57,7 @@ async def request(
             body=body,
             expect_status=expect_status,
             repeatable=record.effect is not Effect.UNSAFE,
+            on_sending=sending,
         )
     return {
         "status": answer.status,

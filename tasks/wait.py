@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from blocks import HttpService, MqttBroker
 from blocks.connection import load_connection
 from smartops.drivers.mqtt import Message
+from smartops.drivers.quarantine import by_hand
 from smartops.errors import TransientError
 from smartops.jobs.checking import run_checks
 from smartops.jobs.kinds.check import Check
@@ -123,8 +124,12 @@ async def _url_look(condition: UrlCondition) -> Look:
     service = await load_connection(HttpService, condition.service)
 
     async def look() -> tuple[bool, str]:
-        async with service.open() as client:
-            answer = await client.request("GET", condition.path, expect_status=range(100, 600))
+        asking = by_hand.set(True)  # it waits for the very service that may be left alone
+        try:
+            async with service.open() as client:
+                answer = await client.request("GET", condition.path, expect_status=range(100, 600))
+        finally:
+            by_hand.reset(asking)
         text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
         holds = answer.status == condition.status and condition.contains in text
         return holds, f"{condition.path} answered {answer.status}"

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
 from smartops import errors, redact
+from smartops.drivers.rest_body import BIGGEST_BODY, Body, BodyFormat, encode, parse
+from smartops.drivers.rest_body import read_limited as read_body
+from smartops.drivers.rest_connection import ApiKey, Connection, Signing
+from smartops.drivers.rest_exchange import AWAY, Call, Exchange
+from smartops.drivers.retry_after import retry_after
 from smartops.rehearsal import check_url
 
+__all__ = ["Answer", "ApiKey", "Connection", "RestDriver", "Signing", "open_service"]
+
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it prints each URL with its query
+logging.getLogger("httpcore").setLevel(logging.WARNING)
 
-_BIGGEST_BODY = 10_000_000
 _SHOWN_OF_BODY = 300
-_LONGEST_WAIT_S = 3600
+_READ_OF_REFUSAL = 100_000
 _LATER = frozenset({429, 503})  # the service says that it did not take the request
-_GATEWAY = frozenset({502, 504})  # the service behind the gateway may have taken it
-
-
-@dataclass(frozen=True)
-class Connection:
-    """Where a service is and how to log in. ``token`` is sent as a bearer token."""
-
-    name: str
-    base_url: str
-    token: str | None = field(default=None, repr=False)
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    timeout: timedelta = timedelta(seconds=10)
+_WHOLE = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:")
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True)
@@ -46,35 +42,23 @@ class Answer:
     headers: Mapping[str, str]
     body: Any
     elapsed_s: float
+    location: str | None = None
+    """Where the answer says that the thing is which was made, as a whole URL."""
 
 
 @asynccontextmanager
 async def open_service(connection: Connection) -> AsyncIterator[RestDriver]:
-    """Give a client for the service; its connections close at the end."""
+    """Give a client for the service; its connections are kept for who calls it next."""
     check_url(connection.name, connection.base_url)
-    headers = dict(connection.headers)
-    if connection.token:
-        headers["Authorization"] = f"Bearer {connection.token}"
-    auth = None
-    if connection.username is not None:
-        auth = httpx.BasicAuth(connection.username, connection.password or "")
-    async with httpx.AsyncClient(
-        base_url=connection.base_url,
-        headers=headers,
-        auth=auth,
-        timeout=connection.timeout.total_seconds(),
-        follow_redirects=False,
-        trust_env=False,
-    ) as client:
-        yield RestDriver(client, connection)
+    yield RestDriver(connection)
 
 
 class RestDriver:
-    """An open service."""
+    """An open service: cookies are kept as long as it is open."""
 
-    def __init__(self, client: httpx.AsyncClient, connection: Connection) -> None:
-        self._client = client
-        self._connection = connection
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._cookies = httpx.Cookies()
 
     async def request(
         self,
@@ -84,115 +68,134 @@ class RestDriver:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         body: Any = None,
+        body_format: BodyFormat = "json",
         expect_status: Collection[int] = (),
         repeatable: bool = True,
+        max_bytes: int = BIGGEST_BODY,
+        on_sending: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Send one request; ``repeatable`` says whether sending it twice would do no harm.
 
-        Raises ServiceUnavailable, AuthenticationFailed, ExpectationFailed, BadAnswer, and
-        UnknownOutcome when a request that is not repeatable may have been taken.
+        ``path`` may be a whole URL of the service or of a host that the connection allows; a
+        ``Body`` is sent as it is. ``on_sending`` is called before the first byte of a request that
+        is not repeatable leaves. Raises ServiceUnavailable, AuthenticationFailed, AddressRefused,
+        UntrustedServer, ExpectationFailed, BadAnswer, and UnknownOutcome when a request that is not
+        repeatable may have been taken.
         """
-        url = self._url(path)
-        what = f"{self._connection.name}: {method} {path}"
-        request = self._client.build_request(
-            method, url, params=query or None, headers=headers, json=body
+        what = f"{self.connection.name}: {method} {path}"
+        made = body if isinstance(body, Body) else encode(body, body_format, what)
+        call = Call(
+            method,
+            self.url(path, query),
+            headers or {},
+            made,
+            repeatable,
+            _REDIRECTS & set(expect_status),
+            on_sending,
         )
+        began = time.perf_counter()
+        async with self.answering(call) as (response, exchange):
+            accepted = is_accepted(response.status_code, expect_status)
+            limit = max_bytes if accepted else max(max_bytes, _READ_OF_REFUSAL)
+            content = b"" if method == "HEAD" else await read_body(response, limit, exchange.what)
+            if not accepted:
+                raise refusal(self.connection.name, response, content, exchange)
+            parsed = parse(response, content, exchange.what)
+        return Answer(
+            response.status_code,
+            dict(response.headers),
+            parsed,
+            time.perf_counter() - began,
+            _location(response),
+        )
+
+    @asynccontextmanager
+    async def answering(self, call: Call) -> AsyncIterator[tuple[httpx.Response, Exchange]]:
+        """Send a call and give its answer while it comes in; its errors are those of ``request``.
+
+        What fails while the caller reads the answer is told in the same way.
+        """
+        exchange = Exchange(self.connection, call, self._cookies)
+        total = self.connection.total_timeout
         try:
-            response = await self._client.send(request, stream=True)
-            try:
-                content = await _read_limited(response, what)
-            finally:
-                await response.aclose()
-        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:
-            raise errors.BadInput(f"{what}: cannot be sent: {error}") from error
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise errors.ServiceUnavailable(
-                f"{what}: no connection to {redact.text(self._connection.base_url)}",
-                hint="Check the address and that the service is up.",
-            ) from error
+            async with asyncio.timeout(total.total_seconds() if total else None) as limit:
+                response = await exchange.open()
+                try:
+                    yield response, exchange
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise exchange.lost("not done in its total time") from error
         except httpx.HTTPError as error:
-            raise self._lost(what, error, repeatable) from error
-        return self._judge(response, content, what, expect_status, repeatable)
+            raise exchange.lost(type(error).__name__) from error
+        except errors.TransientError as error:
+            if exchange.taken:
+                raise errors.UnknownOutcome(
+                    f"{exchange.what}: taken, but what became of it is not known: {error}",
+                    hint="Look in the service whether it was taken before the job is run again.",
+                ) from error
+            raise
 
-    def _url(self, path: str) -> str:
-        if "://" in path or path.startswith("//") or "\\" in path:
+    def url(self, path: str, query: Mapping[str, Any] | None = None) -> httpx.URL:
+        """Return the URL of a path below the base URL, or a whole URL that the connection allows.
+
+        Raises BadInput.
+        """
+        name, base = self.connection.name, str(self.connection.base).rstrip("/")
+        if _WHOLE.match(path):
+            target = self._whole(path)
+        elif (
+            path.startswith("//") or "\\" in path or ".." in unquote(path).split("?")[0].split("/")
+        ):
+            raise errors.BadInput(f"{name}: {path!r} is no path below the service's base URL")
+        else:
+            target = httpx.URL(base + (path if path.startswith("/") else f"/{path}"))
+        return target.copy_merge_params(dict(query)) if query else target
+
+    def _whole(self, path: str) -> httpx.URL:
+        try:
+            target = httpx.URL(path)
+        except httpx.InvalidURL:
+            target = httpx.URL()
+        if target.userinfo or not self.connection.may_lead_to(target):
             raise errors.BadInput(
-                f"{self._connection.name}: {path!r} is no path below the service's base URL"
+                f"{self.connection.name}: {path!r} is no path below the service's base URL, nor at "
+                "a host that its connection allows"
             )
-        return path if path.startswith("/") else f"/{path}"
+        return target
 
-    def _lost(self, what: str, error: httpx.HTTPError, repeatable: bool) -> errors.SmartOpsError:
-        reason = type(error).__name__
-        if repeatable:
-            return errors.ServiceUnavailable(f"{what}: no answer ({reason})")
-        return errors.UnknownOutcome(
-            f"{what}: sent, but no answer came ({reason})",
-            hint="Look in the service whether it was taken before the job is run again.",
+
+def is_accepted(status: int, expected: Collection[int]) -> bool:
+    """Return whether a status is a success: one that is expected, or from 200 to 299."""
+    return status in expected if expected else 200 <= status < 300
+
+
+def refusal(
+    name: str, response: httpx.Response, content: bytes, exchange: Exchange
+) -> errors.SmartOpsError:
+    """Return the error for an answer that is no success, with the first part of its body."""
+    status = response.status_code
+    seen = redact.text(content[: 3 * _SHOWN_OF_BODY].decode("utf-8", "replace"))[:_SHOWN_OF_BODY]
+    text = f"{exchange.what}: answered {status} {response.reason_phrase}: {seen}".rstrip(": ")
+    if status in {401, 403}:
+        return errors.AuthenticationFailed(
+            text, hint=f"Check the credentials of connection {name!r}."
         )
-
-    def _judge(
-        self,
-        response: httpx.Response,
-        content: bytes,
-        what: str,
-        expect_status: Collection[int],
-        repeatable: bool,
-    ) -> Answer:
-        status = response.status_code
-        if status in expect_status or (not expect_status and response.is_success):
-            elapsed = response.elapsed.total_seconds()
-            body = _parse(response, content, what)
-            return Answer(status, dict(response.headers), body, elapsed)
-        shown = redact.text(content[:_SHOWN_OF_BODY].decode("utf-8", "replace"))
-        text = f"{what}: answered {status} {response.reason_phrase}: {shown}".rstrip(": ")
-        if status in {401, 403}:
-            raise errors.AuthenticationFailed(
-                text, hint=f"Check the credentials of connection {self._connection.name!r}."
-            )
-        if status in _LATER or (status in _GATEWAY and repeatable):
-            unavailable = errors.ServiceUnavailable(text)
-            unavailable.retry_after = retry_after(response.headers.get("retry-after", ""))
-            raise unavailable
-        if status >= 500 and not repeatable:
-            raise errors.UnknownOutcome(text, hint="Look in the service whether it was taken.")
-        raise errors.ExpectationFailed(text)
+    if status in _LATER or (status in AWAY and exchange.repeatable):
+        unavailable = errors.ServiceUnavailable(text)
+        unavailable.retry_after = retry_after(response.headers.get("retry-after", ""))
+        return unavailable
+    if status >= 500 and not exchange.repeatable:
+        return errors.UnknownOutcome(text, hint="Look in the service whether it was taken.")
+    return errors.ExpectationFailed(text)
 
 
-def retry_after(text: str, now: datetime | None = None) -> timedelta | None:
-    """Return how long a Retry-After header asks to wait: seconds, or a date (RFC 9110, 10.2.3)."""
-    if text.strip().isdecimal():
-        return timedelta(seconds=min(int(text), _LONGEST_WAIT_S))
+def _location(response: httpx.Response) -> str | None:
+    """Return the Location of an answer as a whole URL."""
+    given = response.headers.get("location")
     try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
+        return None if given is None else str(response.request.url.join(given))
+    except httpx.InvalidURL:
         return None
-    left = (moment - (now or datetime.now(UTC))).total_seconds()
-    return timedelta(seconds=min(max(left, 0.0), _LONGEST_WAIT_S))
-
-
-async def _read_limited(response: httpx.Response, what: str) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.aiter_bytes():
-        size += len(part)
-        if size > _BIGGEST_BODY:
-            raise errors.BadAnswer(f"{what}: the answer is larger than {_BIGGEST_BODY:,} bytes")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _parse(response: httpx.Response, content: bytes, what: str) -> Any:
-    try:
-        text = content.decode(response.encoding or "utf-8", "replace").removeprefix("\ufeff")
-    except LookupError:
-        raise errors.BadAnswer(f"{what}: the answer is in an unknown character set") from None
-    if "json" not in response.headers.get("content-type", "") or not text:
-        return text
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise errors.BadAnswer(f"{what}: the answer says JSON but is none: {error}") from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -62,6 +62,8 @@ _STYLE: Any = {
 _WIDTH = 7.2
 _MOST_LABELS = 16
 _LONGEST_LABEL = 34
+_MOST_CHARACTERS = 90
+"""How much text fits below a chart."""
 
 
 def svg(chart: Chart, zone: str) -> str:
@@ -175,8 +177,9 @@ def _lines(axes: Axes, chart: Lines) -> None:
 
 def _label(axes: Axes, labels: Sequence[str]) -> None:
     every = max(1, -(-len(labels) // _MOST_LABELS))
-    axes.set_xticks(range(0, len(labels), every), [_short(label) for label in labels[::every]])
-    if max((len(label) for label in labels), default=0) > 6 and len(labels) > 8:
+    shown = [_short(label) for label in labels[::every]]
+    axes.set_xticks(range(0, len(labels), every), shown)
+    if len("  ".join(shown)) > _MOST_CHARACTERS:
         axes.tick_params(axis="x", labelrotation=45)
     axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.grid(axis="y")

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from reports.period import Period
 from smartops.audit import models
+from smartops.audit.report_tables import lock_wait
 from smartops.fingerprint import pattern
 
 
@@ -102,3 +103,41 @@ def doubts(connection: sa.Connection, period: Period) -> list[Doubt]:
         first = (error or "").strip().partition("\n")[0][:300]
         found.append(Doubt(job, run_id, name, at, first, verdict, person, when))
     return found
+
+
+@dataclass
+class LockWaits:
+    """How long one thing was waited for."""
+
+    resource: str
+    waits: int = 0
+    gave_up: int = 0
+    total_s: float = 0.0
+    longest_s: float = 0.0
+    job: str = ""
+    """Whose the longest wait was."""
+    step: str = ""
+    holder: str = ""
+    """Behind whom it was."""
+    at: datetime | None = None
+
+
+def lock_waits(connection: sa.Connection, period: Period) -> list[LockWaits]:
+    """Return the waits for locks that ended in a period, by thing, the longest wait first."""
+    run = models.job_run
+    query = (
+        sa.select(lock_wait, run.c.job)
+        .outerjoin(run, run.c.id == lock_wait.c.run_id)
+        .where(lock_wait.c.at >= period.start, lock_wait.c.at < period.end)
+        .order_by(lock_wait.c.at, lock_wait.c.id)
+    )
+    found: dict[str, LockWaits] = {}
+    for row in connection.execute(query):
+        waits = found.setdefault(row.resource, LockWaits(row.resource))
+        waits.waits += 1
+        waits.gave_up += row.outcome == "gave_up"
+        waits.total_s += row.waited_s
+        if row.waited_s > waits.longest_s:
+            waits.longest_s, waits.at = row.waited_s, row.at
+            waits.job, waits.step, waits.holder = row.job or "", row.step, row.holder
+    return sorted(found.values(), key=lambda waits: (-waits.longest_s, waits.resource))

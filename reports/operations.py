@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reports import exceptions, run_numbers, step_numbers
+from reports import exception_tables as lost
+from reports import exceptions, run_numbers, step_numbers, trend
 from reports.catalogue import Asked, ReportKind
 from reports.document import (
     Bars,
@@ -20,6 +21,7 @@ from reports.document import (
 from reports.period import Period
 from reports.run_numbers import JobNumbers
 from reports.wording import counted, share
+from smartops.audit.rollup_reading import Rollups
 from smartops.audit.store import Store
 
 
@@ -34,11 +36,18 @@ class Operations:
     slots: list[exceptions.LostSlots]
     slot_counts: dict[str, int]
     doubts: list[exceptions.Doubt]
+    locks: list[exceptions.LockWaits]
+    flaky: list[step_numbers.Flaky]
+    retried_s: dict[str, float]
+    """By job: time that failed attempts took in runs that completed all the same."""
+    days: list[trend.Day]
 
 
 def query(store: Store, period: Period) -> Operations:
     """Return the facts of a period, all as of one moment. Raises StoreUnavailable."""
     with store.snapshot() as connection:
+        rollups = Rollups(connection)
+        steps = rollups.steps(period.start, period.end)
         return Operations(
             period,
             run_numbers.numbers_of(connection, period),
@@ -47,6 +56,10 @@ def query(store: Store, period: Period) -> Operations:
             exceptions.lost_slots(connection, period),
             dict(exceptions.slot_counts(connection, period)),
             exceptions.doubts(connection, period),
+            exceptions.lock_waits(connection, period),
+            step_numbers.flaky(steps),
+            step_numbers.retried_s(steps),
+            trend.days(rollups, period),
         )
 
 
@@ -63,9 +76,10 @@ def build(store: Store, period: Period, _asked: Asked) -> Document:
         _figures(found, whole, before),
         (
             Section("Runs", (*_run_charts(found), jobs_table(found), durations_table(found))),
-            Section("Failures", (*_failure_charts(found), failures_table(found.failures))),
-            Section("Slots without a run", (slots_table(found.slots),)),
-            Section("Effects in doubt", (doubts_table(found.doubts),)),
+            Section("Failures", (*_failure_charts(found), *failure_tables(found))),
+            Section("Slots without a run", (lost.slots_table(found.slots),)),
+            Section("Effects in doubt", (lost.doubts_table(found.doubts),)),
+            Section("Waits", (lost.locks_table(found.locks),)),
         ),
     )
 
@@ -96,6 +110,7 @@ def _figures(found: Operations, whole: JobNumbers, before: JobNumbers) -> tuple[
         Figure("success", "Success", whole.success, "share", before.success, "more"),
         Figure("failed", "Failed runs", whole.bad, before=before.bad, better="less"),
         Figure("lost_s", "Time lost", whole.lost_s, "seconds", before.lost_s, "less"),
+        Figure("retried_s", "In failed attempts", sum(found.retried_s.values()), "seconds"),
         Figure("mttr_s", "MTTR", whole.mttr_s, "seconds", before.mttr_s, "less"),
         Figure("missed", "Missed slots", counts.get("missed", 0), better="less"),
         Figure("skipped", "Skipped slots", counts.get("skipped", 0)),
@@ -119,6 +134,7 @@ class JobLine:
     success: float | None
     success_before: float | None
     lost_s: float
+    retried_s: float
     mttr_s: float | None
     mtbf_s: float | None
 
@@ -133,6 +149,7 @@ _JOBS = (
     Column("success", "Success", "share"),
     Column("success_before", "Before", "share"),
     Column("lost_s", "Time lost", "seconds"),
+    Column("retried_s", "Retried", "seconds"),
     Column("mttr_s", "MTTR", "seconds"),
     Column("mtbf_s", "MTBF", "seconds"),
 )
@@ -152,6 +169,7 @@ def jobs_table(found: Operations) -> Table:
             job.success,
             found.jobs_before.get(name, nothing).success,
             job.lost_s,
+            found.retried_s.get(name, 0.0),
             job.mttr_s,
             job.mtbf_s(found.period),
         )
@@ -159,8 +177,9 @@ def jobs_table(found: Operations) -> Table:
     ]
     note = (
         "Failed: failed, crashed, or in need of a decision; cancelled runs count for neither. Time "
-        "lost: in runs that failed. MTTR: from a failure's end to the end of the next success. "
-        "MTBF: the time in order for each time that the job began to fail."
+        "lost: in runs that failed; retried: in failed attempts of runs that completed. MTTR: from "
+        "a failure's end to the end of the next success. MTBF: the time in order for each time "
+        "that the job began to fail."
     )
     return table_of("jobs", "Jobs", _JOBS, lines, note=note)
 
@@ -203,8 +222,9 @@ def durations_table(found: Operations) -> Table:
 
 def _run_charts(found: Operations) -> list[Chart]:
     most = sorted(found.jobs.items(), key=lambda item: (-item[1].runs, item[0]))[:20]
+    over_days = trend.charts(found.days, found.period.zone)
     if not most:
-        return []
+        return over_days
     series = (
         Series("completed", tuple(float(job.states["completed"]) for _, job in most), "good"),
         Series("failed", tuple(float(job.bad) for _, job in most), "bad"),
@@ -212,7 +232,8 @@ def _run_charts(found: Operations) -> list[Chart]:
     )
     says = "; ".join(f"{name}: {job.runs} runs, {job.bad} failed" for name, job in most)
     names = tuple(name for name, _ in most)
-    return [Bars("runs-by-job", "Runs by job", says, names, series, "runs", lying=True)]
+    bars = Bars("runs-by-job", "Runs by job", says, names, series, "runs", lying=True)
+    return [bars, *over_days]
 
 
 # --- failures ---------------------------------------------------------------------------------
@@ -230,11 +251,26 @@ _FAILURES = (
 )
 
 
-def failures_table(failures: list[step_numbers.Failure]) -> Table:
-    """Return what failed, the same failures together."""
+_FLAKY = (
+    Column("job", "Job"),
+    Column("step", "Step"),
+    Column("passed_on_retry", "Passed on retry", "count"),
+    Column("passed", "Passed", "count"),
+    Column("share", "Share", "share"),
+    Column("retried_s", "Time retried", "seconds"),
+    Column("p95_s", "p95 of an attempt", "seconds"),
+)
+
+
+def failure_tables(found: Operations) -> list[Table]:
+    """Return what failed, the same failures together, and what passed at a second try."""
     note = "Failed attempts whose messages differ in numbers, ids and times alone are one line."
     empty = "No step failed."
-    return table_of("failures", "Top failures", _FAILURES, failures, note=note, empty=empty)
+    table = table_of("failures", "Top failures", _FAILURES, found.failures, note=note, empty=empty)
+    note = "Steps that passed after they had failed in the same run: the next failures to come."
+    empty = "No step had to be tried again to pass."
+    flaky = table_of("flaky", "Flaky steps", _FLAKY, found.flaky, note=note, empty=empty)
+    return [table, flaky]
 
 
 def _failure_charts(found: Operations) -> list[Chart]:
@@ -246,40 +282,6 @@ def _failure_charts(found: Operations) -> list[Chart]:
     says = "; ".join(f"{f.job} / {f.step}: {f.attempts} ({f.message[:60]})" for f in top)
     series = (Series("failed attempts", values, "bad"),)
     return [Bars("top-failures", "Top failures", says, labels, series, "attempts", lying=True)]
-
-
-# --- exceptions -------------------------------------------------------------------------------
-
-_SLOTS = (
-    Column("job", "Job"),
-    Column("schedule", "Schedule"),
-    Column("outcome", "Outcome", "state"),
-    Column("reason", "Reason"),
-    Column("count", "Slots", "count"),
-    Column("first_due", "First", "time"),
-    Column("last_due", "Last", "time"),
-)
-_DOUBTS = (
-    Column("at", "At", "time"),
-    Column("job", "Job"),
-    Column("step", "Step"),
-    Column("error", "What is known"),
-    Column("verdict", "Verdict"),
-    Column("person", "By"),
-    Column("decided_at", "Decided", "time"),
-    Column("run_id", "Run", "id"),
-)
-
-
-def slots_table(slots: list[exceptions.LostSlots]) -> Table:
-    """Return the slots that were missed or skipped, and why."""
-    empty = "Each slot had its run."
-    return table_of("slots", "Missed and skipped slots", _SLOTS, slots, empty=empty)
-
-
-def doubts_table(doubts: list[exceptions.Doubt]) -> Table:
-    """Return the effects in doubt and the decisions on them."""
-    return table_of("doubts", "Needed a decision", _DOUBTS, doubts, empty="No effect was in doubt.")
 
 
 REPORT = ReportKind(

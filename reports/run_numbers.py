@@ -17,8 +17,9 @@ import sqlalchemy as sa
 
 from reports.period import Period
 from smartops.audit import models
+from smartops.audit.rollup_counting import RUN_FAILED
 
-BAD = ("failed", "crashed", "needs_decision")
+BAD = RUN_FAILED
 """Ends of a run that are failures; a cancelled run is neither a failure nor a success."""
 _AT_ONCE = 5000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,10 +11,10 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from reports.period import Period
-from smartops.audit import models
-from smartops.fingerprint import fingerprint, pattern
+from smartops.audit import histogram, models
+from smartops.audit.rollup_counting import STEP_FAILED, StepSums
+from smartops.fingerprint import fingerprint
 
-FAILED = ("failed", "crashed", "unknown_outcome")
 _AT_ONCE = 2000
 
 
@@ -85,7 +85,7 @@ def _failed(connection: sa.Connection, period: Period) -> Iterator[sa.Row[Any]]:
         )
         .join(run, run.c.id == step.c.run_id)
         .where(
-            step.c.state.in_(FAILED),
+            step.c.state.in_(STEP_FAILED),
             step.c.started_at >= period.start,
             step.c.started_at < period.end,
             ~run.c.rehearsal,
@@ -96,14 +96,18 @@ def _failed(connection: sa.Connection, period: Period) -> Iterator[sa.Row[Any]]:
         yield from rows
 
 
-@dataclass
+@dataclass(frozen=True)
 class Flaky:
     """A step that passed after it had failed in the same run."""
 
     job: str
     step: str
-    passed_on_retry: int = 0
-    passed: int = 0
+    passed_on_retry: int
+    passed: int
+    retried_s: float
+    """Time that its failed attempts took in runs that completed all the same."""
+    p95_s: float | None
+    """Of the attempts that passed; from a histogram."""
 
     @property
     def share(self) -> float:
@@ -111,4 +115,26 @@ class Flaky:
         return self.passed_on_retry / self.passed if self.passed else 0.0
 
 
-__all__ = ["FAILED", "Failure", "Flaky", "failures", "pattern"]
+def flaky(steps: Mapping[tuple[str, str], StepSums]) -> list[Flaky]:
+    """Return the steps that passed on retry, the most frequent first."""
+    found = [
+        Flaky(
+            job,
+            step,
+            sums.passed_on_retry,
+            sums.completed,
+            sums.retried_us / 1_000_000,
+            histogram.quantile_s(sums.durations, 0.95),
+        )
+        for (job, step), sums in steps.items()
+        if sums.passed_on_retry
+    ]
+    return sorted(found, key=lambda each: (-each.passed_on_retry, each.job, each.step))
+
+
+def retried_s(steps: Mapping[tuple[str, str], StepSums]) -> dict[str, float]:
+    """Return by job how long attempts took that failed in runs that completed, in seconds."""
+    found: dict[str, float] = {}
+    for (job, _), sums in steps.items():
+        found[job] = found.get(job, 0.0) + sums.retried_us / 1_000_000
+    return found

@@ -1,4 +1,7 @@
-"""The recorder ships journals to the audit store, and seals: ``python -m services.recorder``."""
+"""The recorder ships journals to the audit store, seals, and keeps the rollups up to date.
+
+It runs as ``python -m services.recorder``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import threading
 from types import FrameType
 
 from smartops.audit import schema, shipping
+from smartops.audit.rollup import Roller
 from smartops.audit.sealing import Sealer
 from smartops.audit.store import Store
 from smartops.errors import StoreUnavailable
@@ -23,6 +27,7 @@ class Recorder:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sealer: Sealer | None = None
+        self._roller = Roller(store)
         self._stop = threading.Event()
         self._ready = False
         self._away_since = 0
@@ -42,7 +47,7 @@ class Recorder:
         self.ship_once(last=True)
 
     def ship_once(self, *, last: bool = False) -> bool:
-        """Ship what is there, and seal it when it is time, or when this is the last round.
+        """Ship what is there; seal it and roll it up when it is time, or in the last round.
 
         Returns whether the store took it. Says so once when it is away.
         """
@@ -54,6 +59,7 @@ class Recorder:
             if self._sealer is None:
                 self._sealer = Sealer(self._store, get_settings())
             self._sealer.seal_if_due(now=last)
+            self._roller.roll_up_if_due(now=last)
         except StoreUnavailable as error:
             if self._away_since == 0:
                 logger.warning("%s; the journal keeps the records until it is back", error.one_line)

@@ -22,18 +22,14 @@ import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    nullcontext,
-)
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
+from smartops import lock_waits
 from smartops.errors import LockTimeout
 from smartops.file_names import file_name
 from smartops.settings import get_settings
@@ -105,20 +101,22 @@ async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncI
     name = resource if outer is None else f"{resource}{WITHIN}{outer}"
     hold = uuid4().hex[:16]
     deadline = _Deadline(limit)
-    async with (
-        _on_this_machine(name, resource, hold, deadline.left_s()),
-        _on_all_machines(name, deadline.left_s()) as is_lost,
-    ):
-        mine = _mine.set({**_mine.get(), resource: hold})
-        losses = _losses.set((*_losses.get(), is_lost))
-        _folders[hold] = lock_path(name)
-        try:
-            yield
-        finally:
-            del _folders[hold]
-            _losses.reset(losses)
-            _mine.reset(mine)
-            _is_used_within(resource, hold)
+    with lock_waits.waiting(resource) as wait:
+        async with (
+            _on_this_machine(name, resource, hold, deadline.left_s()),
+            _on_all_machines(name, deadline.left_s()) as is_lost,
+        ):
+            wait.over()
+            mine = _mine.set({**_mine.get(), resource: hold})
+            losses = _losses.set((*_losses.get(), is_lost))
+            _folders[hold] = lock_path(name)
+            try:
+                yield
+            finally:
+                del _folders[hold]
+                _losses.reset(losses)
+                _mine.reset(mine)
+                _is_used_within(resource, hold)
 
 
 class _Deadline:
@@ -289,6 +287,8 @@ def _last_number(gate: int, folder: Path) -> int:
 def _check(
     resource: str, deadline: float | None, limit_s: float | None, ahead: Ticket | None
 ) -> None:
+    if ahead is not None:
+        lock_waits.behind(describe(ahead))
     if deadline is None or time.monotonic() < deadline:
         return
     who = f" by {describe(ahead)}" if ahead else " by another job"

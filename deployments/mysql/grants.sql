@@ -37,6 +37,12 @@ GRANT SELECT, INSERT ON smartops.alert_delivery TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.alert_answer TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.report TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.hold TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.lock_wait TO 'smartops'@'%';
+-- Reports: what each hour comes to, and the bytes of reports.
+GRANT SELECT, INSERT, UPDATE, DELETE ON smartops.rollup_run TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE, DELETE ON smartops.rollup_step TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE ON smartops.rollup_state TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.report_part TO 'smartops'@'%';
 -- Alerts: what is to be judged, what goes on, what is to be said.
 GRANT SELECT, INSERT, UPDATE ON smartops.alert_switch TO 'smartops'@'%';
 GRANT SELECT, INSERT, DELETE ON smartops.alert_fact TO 'smartops'@'%';

@@ -42,6 +42,7 @@ EventType = Literal[
     "process.started",
     "process.exited",
     "hold",
+    "lock.waited",
     "journal.gap",
     "records.pruned",
 ]

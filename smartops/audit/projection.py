@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
-from smartops.audit import alert_tables, models
+from smartops.audit import alert_tables, models, report_tables
 from smartops.audit.alert_facts import kind_of
 from smartops.audit.column_types import Id, UtcTime
 from smartops.audit.journal_reader import Record, Writer
@@ -383,4 +383,5 @@ _SHOW: dict[str, Callable[[Projection, Record, Body], None]] = {
     "alert.answer": _as_row(alert_tables.alert_answer),
     "report": _as_row(models.report),
     "hold": _as_row(models.hold),
+    "lock.waited": _as_row(report_tables.lock_wait),
 }

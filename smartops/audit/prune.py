@@ -14,7 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from smartops.audit import alert_tables, chain, models
+from smartops.audit import alert_tables, chain, models, report_tables
 from smartops.audit.events import NO_RUN, Event
 from smartops.audit.journal import Journal
 from smartops.audit.keys import SigningKey
@@ -40,6 +40,7 @@ _BY_TIME = (
     (models.decision, "at"),
     (models.child_run, "at"),
     (models.device_change, "at"),
+    (report_tables.lock_wait, "at"),
     (alert_tables.alert, "raised_at"),
     (models.run_process, "claimed_at"),
 )

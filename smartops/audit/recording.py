@@ -19,13 +19,15 @@ from uuid import UUID
 
 from uuid6 import uuid7
 
-from smartops import redact
+from smartops import lock_waits, redact
 from smartops.audit import gaps, log_lines
 from smartops.audit.events import NO_RUN, Event, RunState, StepState
 from smartops.audit.journal import get_journal
 from smartops.drivers.quarantine import Change
 from smartops.drivers.readings import Command, CommandResult, Reading
 from smartops.errors import JournalFull, JournalUnavailable, SmartOpsError, UnknownOutcome
+from smartops.lock_waits import Wait
+from smartops.locks import acting
 from smartops.vocabulary import Effect
 
 
@@ -360,6 +362,17 @@ def device_changed(change: Change) -> None:
     with _only_logged():
         _write(Event("device", run_id, asdict(change)))
         _write(Event("alert", run_id, alert))
+
+
+def lock_waited(wait: Wait) -> None:
+    """Record that something was waited for, or that it was given up. It never raises."""
+    info, actor = current_run(), acting.get()
+    body = {**asdict(wait), "step": actor.step or getattr(current_step.get(), "step", "")}
+    with _only_logged():
+        _write(Event("lock.waited", NO_RUN if info is None else info.id, body))
+
+
+lock_waits.listeners.append(lock_waited)
 
 
 def step_state(error: BaseException) -> StepState:

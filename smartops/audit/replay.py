@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
-from smartops.audit import models
+from smartops.audit import models, report_tables
 from smartops.audit.chain import micros
 from smartops.audit.journal_reader import Record, Writer
 from smartops.audit.projection import Projection
@@ -43,6 +43,7 @@ _TABLES: tuple[tuple[Table, str], ...] = (
     (models.child_run, "run_id"),
     (models.device_change, "run_id"),
     (models.hold, "run_id"),
+    (report_tables.lock_wait, "run_id"),
 )
 
 

@@ -163,6 +163,24 @@ def prune(
 
 
 @app.command()
+def rollup(
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Count everything again, not only what is new.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the hourly sums that reports read up to date; the recorder does so each minute."""
+    from smartops.audit import rollup as rollups  # noqa: PLC0415 - slow to import
+
+    with audit_store() as store, store.patient() as patient:
+        done = rollups.rebuild(patient) if rebuild else rollups.roll_up(patient)
+    if as_json:
+        print_json({"store": store.shown_url, "rebuilt": rebuild, "hours": done})
+    else:
+        out.print(f"{store.shown_url}: {done} hours counted")
+
+
+@app.command()
 def hold(
     run: Annotated[str, typer.Argument(help="The run's id, or the first part of it.")],
     reason: Annotated[str, typer.Option(help="Why; it is on record.")],

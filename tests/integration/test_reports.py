@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,17 +18,45 @@ from reports import as_data, catalogue, operations
 from reports.document import Document
 from reports.period import Period, between, last, whole
 from smartops import errors
-from smartops.audit import models
+from smartops.audit import models, rollup, schema
+from smartops.audit.histogram import ERROR
 from smartops.audit.store import Store
 
 START = datetime(2026, 3, 27, tzinfo=UTC)
 DAY = Period(START + timedelta(days=2), START + timedelta(days=3), "UTC", "day")
 
 
-@pytest.fixture
-def history(store: Store) -> Store:
-    """Four days of a plant whose jobs fail more often than they should."""
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)])
+def history(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Four days of a plant whose jobs fail more often than they should. Nobody may change it."""
+    folder = tmp_path_factory.mktemp("history")
+    url = f"sqlite:///{folder / 'audit.sqlite'}"
+    name = f"smartops_reports_{os.getpid()}"
+    if request.param == "mysql":
+        server = request.getfixturevalue("mysql_server")
+        _on(server, f"CREATE DATABASE {name}")
+        url = f"{server}/{name}"
+    store = Store(url)
+    schema.migrate(store)
     load(store, Plant(seed=3, start=START, length=timedelta(days=4), density=0.5, faults=20))
+    yield store
+    store.close()
+    if request.param == "mysql":
+        _on(server, f"DROP DATABASE {name}")
+
+
+def _on(server: str, statement: str) -> None:
+    engine = sa.create_engine(f"{server}/", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+@pytest.fixture
+def own_history(store: Store) -> Store:
+    """Two days that a test may change."""
+    start = DAY.start - timedelta(hours=12)
+    load(store, Plant(seed=3, start=start, length=timedelta(days=2), density=0.2, faults=20))
     return store
 
 
@@ -120,6 +149,50 @@ def test_failures_are_grouped_by_what_they_say(history: Store) -> None:
     assert found == sorted(found, key=lambda line: -line["attempts"])
 
 
+def test_flaky_steps_and_the_time_of_their_retries(history: Store) -> None:
+    """The same from the rows by pandas, from the rollups, and from both mixed."""
+    steps = of_period(frame(history, models.step_run), "started_at", DAY)
+    runs = frame(history, models.job_run).set_index("id")
+    steps["job"] = steps["run_id"].map(runs["job"])
+    steps["whole"] = steps["run_id"].map(runs["state"]) == "completed"
+    steps["took"] = (steps["ended_at"] - steps["started_at"]).dt.total_seconds()
+    good = steps[steps["state"] == "completed"]
+    retried = good[good["attempt"] > 1].groupby(["job", "step"]).size().to_dict()
+    lost = steps[steps["whole"] & (steps["state"] == "failed")].groupby("job")["took"].sum()
+
+    def check() -> None:
+        document = operations.build(history, DAY, {})
+        found = lines(document, "flaky")
+        assert {(line["job"], line["step"]): line["passed_on_retry"] for line in found} == retried
+        for line in found:
+            mine = good[(good["job"] == line["job"]) & (good["step"] == line["step"])]["took"]
+            assert line["passed"] == len(mine)
+            near = sorted(mine)[int((len(mine) - 1) * 0.95) :][:2]
+            assert near[0] * (1 - 2 * ERROR) <= line["p95_s"] <= near[-1] * (1 + 2 * ERROR)
+        for line in lines(document, "jobs"):
+            assert line["retried_s"] == pytest.approx(lost.get(line["job"], 0.0))
+
+    assert len(retried) > 3
+    check()
+    rollup.rebuild(history)
+    check()
+
+
+def test_runs_day_by_day(history: Store) -> None:
+    """Two weeks up to the period's end, in the days of the zone."""
+    berlin = whole("day", START + timedelta(days=2, hours=12), "Europe/Berlin")
+    runs = frame(history, models.job_run)
+    runs["day"] = runs["started_at"].dt.tz_convert("Europe/Berlin").dt.strftime("%d %b")
+    rollup.rebuild(history)
+    document = operations.build(history, berlin, {})
+    chart = json.loads(as_data.as_json(document))["charts"]["runs-by-day"]
+    assert (len(chart["labels"]), chart["labels"][-1]) == (14, "29 Mar")
+    good = runs[runs["state"] == "completed"].groupby("day").size()
+    found = dict(zip(chart["labels"], chart["series"]["completed"], strict=True))
+    for day in ("27 Mar", "28 Mar", "29 Mar"):
+        assert found[day] == good[day] > 100
+
+
 def test_lost_slots_have_their_reasons(history: Store) -> None:
     """Each slot without a run is in a line with its reason."""
     period = Period(START, START + timedelta(days=4))
@@ -130,13 +203,13 @@ def test_lost_slots_have_their_reasons(history: Store) -> None:
     assert {line["reason"] for line in lines(document, "slots")} == set(lost["reason"])
 
 
-def test_a_rehearsal_does_not_count(history: Store) -> None:
+def test_a_rehearsal_does_not_count(own_history: Store) -> None:
     """A report is about what was done to the plant."""
     run = models.job_run
-    before = lines(operations.build(history, DAY, {}), "jobs")
-    with history.transaction() as connection:
+    before = lines(operations.build(own_history, DAY, {}), "jobs")
+    with own_history.transaction() as connection:
         connection.execute(sa.update(run).where(run.c.job == "line-check").values(rehearsal=True))
-    after = lines(operations.build(history, DAY, {}), "jobs")
+    after = lines(operations.build(own_history, DAY, {}), "jobs")
     assert after == [line for line in before if line["job"] != "line-check"]
 
 
@@ -145,12 +218,21 @@ def test_a_rehearsal_does_not_count(history: Store) -> None:
 
 @pytest.mark.parametrize("form", ["html", "csv", "json"])
 def test_the_same_data_gives_the_same_bytes(history: Store, form: catalogue.Format) -> None:
-    """Made twice, from queries on; what comes later into another day changes nothing."""
+    """Made twice, from queries on."""
     kind = catalogue.find("operations")
-    first = catalogue.rendered(catalogue.build(history, kind, DAY, {}), form)
-    later = Plant(seed=4, start=DAY.end + timedelta(days=9), length=timedelta(days=1))
-    load(history, later)
-    assert catalogue.rendered(catalogue.build(history, kind, DAY, {}), form) == first
+    first, second = (
+        catalogue.rendered(catalogue.build(history, kind, DAY, {}), form) for _ in range(2)
+    )
+    assert first == second
+
+
+def test_what_comes_into_another_day_changes_nothing(own_history: Store) -> None:
+    """A report of a past period stays as it is."""
+    kind = catalogue.find("operations")
+    before = catalogue.rendered(catalogue.build(own_history, kind, DAY, {}), "html")
+    later = Plant(seed=4, start=DAY.end + timedelta(days=9), length=timedelta(hours=3))
+    load(own_history, later)
+    assert catalogue.rendered(catalogue.build(own_history, kind, DAY, {}), "html") == before
 
 
 def test_csv_is_one_table_or_all(history: Store) -> None:

@@ -365,11 +365,12 @@ def device_changed(change: Change) -> None:
 
 
 def lock_waited(wait: Wait) -> None:
-    """Record that something was waited for, or that it was given up. It never raises."""
-    info, actor = current_run(), acting.get()
-    body = {**asdict(wait), "step": actor.step or getattr(current_step.get(), "step", "")}
-    with _only_logged():
-        _write(Event("lock.waited", NO_RUN if info is None else info.id, body))
+    """Record that a run waited for something, or gave it up. It never raises, and is quick."""
+    actor = acting.get()
+    if actor.run:
+        with _only_logged():
+            body = {**asdict(wait), "step": actor.step}
+            _write(Event("lock.waited", UUID(actor.run), body))
 
 
 lock_waits.listeners.append(lock_waited)

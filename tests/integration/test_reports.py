@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import csv
 import io
 import json
@@ -12,15 +14,19 @@ from typing import Any
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from uuid6 import uuid7
 
 from benchmarks.year import Plant, load
 from reports import as_data, catalogue, operations
 from reports.document import Document
 from reports.period import Period, between, last, whole
 from smartops import errors
-from smartops.audit import models, rollup, schema
+from smartops.audit import models, rollup, schema, shipping
 from smartops.audit.histogram import ERROR
+from smartops.audit.recording import RunInfo, recorded_run
 from smartops.audit.store import Store
+from smartops.locks import Actor, acting, exclusive
+from smartops.settings import get_settings
 
 START = datetime(2026, 3, 27, tzinfo=UTC)
 DAY = Period(START + timedelta(days=2), START + timedelta(days=3), "UTC", "day")
@@ -280,3 +286,35 @@ def test_a_period_that_is_none_is_refused(start: str | None, end: str | None, sa
     """In one line that says what was given."""
     with pytest.raises(errors.BadInput, match=said):
         between(start, end, "UTC", "day", datetime(2026, 3, 30, tzinfo=UTC))
+
+
+# --- waits for locks --------------------------------------------------------------------------
+
+
+async def test_waits_for_locks_are_on_record(store: Store) -> None:
+    """What a run waited for, how long, behind whom; also when it gave up."""
+    run = RunInfo(id=uuid7(), job="late", flow="f")
+    begun = datetime.now(UTC)
+
+    async def wait(limit_s: float) -> None:
+        acting.set(Actor(str(run.id), "late", "read"))
+        async with exclusive("wire", timedelta(seconds=limit_s)):
+            pass
+
+    with recorded_run(run):
+        # Of those who do not hold what is held here.
+        contexts = [contextvars.copy_context() for _ in range(3)]
+        async with exclusive("wire"):
+            with pytest.raises(errors.LockTimeout):
+                await asyncio.create_task(wait(0.3), context=contexts[0])
+            waiting = asyncio.create_task(wait(30), context=contexts[1])
+            await asyncio.sleep(0.5)  # as long as it is to wait
+        await waiting
+        await asyncio.create_task(wait(30), context=contexts[2])
+    shipping.ship_all(store, get_settings().journal_dir)
+    period = Period(begun, datetime.now(UTC) + timedelta(seconds=1))
+    (line,) = lines(operations.build(store, period, {}), "locks")
+    assert (line["resource"], line["job"], line["step"]) == ("wire", "late", "read")
+    assert (line["waits"], line["gave_up"]) == (2, 1)
+    assert line["holder"] == f"process {os.getpid()}"
+    assert 0.7 < line["total_s"] < 30 > line["longest_s"] > 0.4

@@ -18,6 +18,7 @@ from smartops.audit.journal import get_journal
 from smartops.audit.progress import Kept, Progress
 from smartops.audit.recording import RunCancelled, RunInfo, recorded_run
 from smartops.audit.run_end import ship_own_records_async
+from smartops.drivers.browser_warm import kept_warm
 from smartops.errors import BadInput, PermanentError
 from smartops.jobs import graph
 from smartops.jobs.revision import canonical_job, revision_of
@@ -81,7 +82,8 @@ async def run_job(
                 kept = _kept_of_earlier(plan, resume, info.params, rehearsal=rehearse)
                 for one in kept.values():  # whoever takes up this run has to find it all here
                     Progress(info.id).keep(one)
-            made = await JobRun(plan, info, history=history, kept=kept).make(ending)
+            async with kept_warm():
+                made = await JobRun(plan, info, history=history, kept=kept).make(ending)
             ending.output = made if job.outputs else None
             if info.parent is not None and job.outputs:
                 await leave_outputs(info.id, redact.scrub(made))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scripts.browser_option_tests import BROWSER_OPTION_TESTS
+
 _LANGUAGE = "tests/acceptance/test_language.py::"
 _CONTROL = "tests/acceptance/test_control.py::"
 _POLICIES = "tests/acceptance/test_policies.py::"
@@ -146,6 +148,7 @@ OPTION_TESTS: dict[str, str] = {
     "serial.listen.expect": _OPTIONS + "test_each_option_of_a_serial_line",
     "browser.run.profile": "tests/acceptance/test_examples.py::test_an_example_runs",
     "browser.run.actions": "tests/integration/test_browser_driver.py::test_every_action",
+    **BROWSER_OPTION_TESTS,
     "assert.checks": _OPTIONS + "test_each_option_of_a_check",
     "check.left": _OPTIONS + "test_each_option_of_a_check",
     "check.op": _OPTIONS + "test_each_option_of_a_check",

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from scripts.fault_table import MATRICES, Matrix
 from scripts.option_tests import OPTION_TESTS
-from smartops import errors, vocabulary
+from smartops import errors
 from smartops.drivers.device_tag import DeviceTag, Interlock
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tags import Tag
@@ -25,6 +25,8 @@ from smartops.jobs.scheduling import Between, Missed, Schedule, SkipOn
 from smartops.jobs.schema import job_schema
 from smartops.jobs.spec import STEP_KINDS, JobSpec
 from smartops.jobs.step import Retry, StepBase
+from smartops.page_actions import ACTIONS, Target
+from smartops.page_table import Column
 from smartops.settings import PROJECT_ROOT, Settings
 
 FOLDER = PROJECT_ROOT / "docs" / "reference"
@@ -86,8 +88,11 @@ def language_page() -> str:
     parts += _model("Tag condition of a `wait`", TagCondition, level=3)
     parts += _model("Message condition of a `wait`", MessageCondition, level=3)
     parts += _model("URL condition of a `wait`", UrlCondition, level=3)
-    for name in ("Goto", "Fill", "Click", "Expect", "Extract", "Screenshot", "Target"):
-        parts += _model(f"{name} of a `browser.run`", getattr(vocabulary, name), level=3)
+    parts += ["## Actions of a `browser.run`"]
+    for name, action in ACTIONS.items():
+        parts += _model(f"`{name}`", action, level=3)
+    parts += _model("Target of an action", Target, level=3)
+    parts += _model("Column of a `table`", Column, level=3)
     return "\n\n".join(parts)
 
 

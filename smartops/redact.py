@@ -40,6 +40,16 @@ def register(secret: str | SecretStr | None) -> None:
             _known.update({value, quote(value, safe=""), quote_plus(value)})
 
 
+def secrets() -> frozenset[str]:
+    """Return every registered secret, as it is and as it stands in addresses."""
+    return frozenset(_known)
+
+
+def names_secret(key: str) -> bool:
+    """Return whether what stands under this name is a secret by its name."""
+    return _KEY.search(key) is not None
+
+
 def known(value: str) -> str:
     """Return the text with every registered secret masked, and nothing else changed."""
     for secret in sorted(_known, key=len, reverse=True):

@@ -79,6 +79,39 @@ class Settings(BaseSettings):
         description="The browser to use where a profile names none. Default: Chromium or Chrome "
         "found on the machine, else the one that `playwright install chromium` made.",
     )
+    browser_memory: ByteSize = Field(
+        default=ByteSize(2_000_000_000),
+        gt=0,
+        description="How much memory a run's browser may take for itself, such as 2GB. One that "
+        "takes more is ended.",
+    )
+    browser_key: SecretStr | None = Field(
+        default=None,
+        description="The key of kept browser sessions: 32 random bytes in URL-safe base64. "
+        "Default: the file `browser.key` in the home folder, made when it is first needed.",
+    )
+    uploads: str = Field(
+        default="",
+        description="Folders, separated by commas, from which browser steps may upload files. "
+        "Default: `files` in the home folder. A run's own evidence may be uploaded as well.",
+    )
+    evidence_store: str = Field(
+        default="",
+        description="Where evidence is kept, as an address that fsspec knows, such as "
+        "`s3://bucket/evidence`. Default: `evidence` in the home folder.",
+    )
+    evidence_options: SecretStr | None = Field(
+        default=None,
+        description="Options of that file system as a JSON object, such as "
+        '`{"endpoint_url": "https://s3.example.com"}`.',
+    )
+    evidence_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        description="How many days evidence is kept by the flow `retention`, but that of runs "
+        "under hold. Default: as long as the record.",
+    )
     lock_timeout: Duration = Field(
         default=timedelta(seconds=30),
         description="How long a step waits for the thing that it touches, such as 30s.",
@@ -184,6 +217,12 @@ class Settings(BaseSettings):
     def locks_dir(self) -> Path:
         """Where the lock files of physical resources are."""
         return self.home / "locks"
+
+    @property
+    def upload_folders(self) -> tuple[Path, ...]:
+        """The folders from which browser steps may upload files."""
+        named = tuple(Path(name.strip()) for name in self.uploads.split(",") if name.strip())
+        return named or (self.home / "files",)
 
     @property
     def allowed_packages(self) -> tuple[str, ...]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Field,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     model_serializer,
-    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
@@ -58,124 +56,6 @@ class Effect(StrEnum):
     READ = "read"
     IDEMPOTENT = "idempotent"
     UNSAFE = "unsafe"
-
-
-OutputName = Annotated[str, Field(pattern=ID_PATTERN, max_length=64)]
-
-
-class Target(Strict):
-    """Which element: give exactly one of label, role, text, test_id and css."""
-
-    label: str | None = Field(default=None, title="Label", description="The label of a form field.")
-    role: str | None = Field(
-        default=None, title="Role", description="The ARIA role, such as button, link or heading."
-    )
-    name: str | None = Field(
-        default=None, title="Name", description="With a role: its accessible name."
-    )
-    text: str | None = Field(default=None, title="Text", description="The text that it contains.")
-    test_id: str | None = Field(
-        default=None, title="Test id", description="Its data-testid attribute."
-    )
-    css: str | None = Field(default=None, title="CSS", description="A CSS selector.")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Target:
-        ways = ("label", "role", "text", "test_id", "css")
-        if sum(getattr(self, way) is not None for way in ways) != 1:
-            raise ValueError("give exactly one of label, role, text, test_id and css")
-        if self.name is not None and self.role is None:
-            raise ValueError("name goes with role")
-        return self
-
-
-class Goto(Strict):
-    """Open a page."""
-
-    do: Literal["goto"] = "goto"
-    path: str = Field(
-        default="/",
-        min_length=1,
-        title="Path",
-        description="Path below the profile's base URL, such as /login.",
-    )
-
-
-class Fill(Strict):
-    """Type into a form field."""
-
-    do: Literal["fill"] = "fill"
-    target: Target = Field(title="Target", description="The form field.")
-    value: str | None = Field(default=None, title="Value", description="The text to type.")
-    credential: Literal["username", "password"] | None = Field(
-        default=None,
-        title="Credential",
-        description="Type the profile's user name or password in place of a value.",
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Fill:
-        if (self.value is None) == (self.credential is None):
-            raise ValueError("give either a value or a credential")
-        return self
-
-
-class Click(Strict):
-    """Click an element."""
-
-    do: Literal["click"] = "click"
-    target: Target = Field(title="Target", description="What to click.")
-    times: int = Field(
-        default=1, ge=1, le=3, title="Times", description="How often; 2 is a double click."
-    )
-
-
-class Expect(Strict):
-    """Wait until an element is there, or is gone, with a text where one is given."""
-
-    do: Literal["expect"] = "expect"
-    target: Target = Field(title="Target", description="Which element.")
-    visible: bool = Field(
-        default=True, title="Visible", description="Whether it must be visible, or must not be."
-    )
-    contains: str | None = Field(
-        default=None, title="Contains", description="A text that it must contain."
-    )
-
-    @model_validator(mode="after")
-    def _text_is_visible(self) -> Expect:
-        if self.contains is not None and not self.visible:
-            raise ValueError("contains goes with visible")
-        return self
-
-
-class Extract(Strict):
-    """Take an element's text as an output of the step."""
-
-    do: Literal["extract"] = "extract"
-    target: Target = Field(title="Target", description="The element whose text to take.")
-    output: OutputName = Field(
-        default="text",
-        title="Output",
-        description="Name of the output: steps.<id>.values.<output>.",
-    )
-
-
-class Screenshot(Strict):
-    """Take a picture of the page as evidence."""
-
-    do: Literal["screenshot"] = "screenshot"
-    name: OutputName = Field(default="page", title="Name", description="Name of the picture.")
-    full_page: bool = Field(
-        default=False, title="Full page", description="The whole page, not what fits the window."
-    )
-
-
-Action = Annotated[
-    Goto | Fill | Click | Expect | Extract | Screenshot,
-    Field(discriminator="do"),
-    OneTabPerMember(),
-]
 
 
 _ABOUT = ("title", "description", "position", "examples")

@@ -307,7 +307,9 @@ class StepRecord:
         if batch:
             self._append("readings", device=device, readings=batch)
 
-    def artifact(self, name: str, path: Path, media_type: str, *, sha256: str, size: int) -> None:
+    def artifact(
+        self, name: str, place: Path | str, media_type: str, *, sha256: str, size: int
+    ) -> None:
         """Put a file that the step has made on record; ``size`` is in bytes. It never raises."""
         with _only_logged():
             self._append(
@@ -316,7 +318,7 @@ class StepRecord:
                 media_type=media_type,
                 bytes=size,
                 sha256=sha256,
-                place=str(path),
+                place=str(place),
             )
 
     def child(self, run_id: UUID, job: str) -> None:

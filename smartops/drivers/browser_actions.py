@@ -1,90 +1,118 @@
-"""The actions of a browser step on an open page, and what their failures mean."""
+"""The actions of a browser step on an open session, and what their failures mean."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
-import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 from urllib.parse import urlsplit
 
+from playwright.async_api import Dialog as PageDialog
 from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Locator, Page, Response, expect
+from playwright.async_api import Page, Response
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from smartops import errors
-from smartops.drivers.browser import Connection
-from smartops.vocabulary import (
-    Action,
-    Click,
-    Expect,
-    Extract,
-    Fill,
-    Goto,
-    Screenshot,
-    Target,
-)
+from smartops.drivers import browser_doing
+from smartops.drivers.browser import Login, Session
+from smartops.drivers.browser_locating import locate
+from smartops.page_actions import Action, Dialog, Evaluate, Goto, Tab, Target
 
-_PICTURE_WAIT_MS = 3000
-_PICTURE_TRIES = 3
-logger = logging.getLogger(__name__)
-_UNREACHABLE = ("ERR_CONNECTION", "ERR_NAME_NOT_RESOLVED", "ERR_ADDRESS", "ERR_TIMED_OUT")
+_UNREACHABLE = (
+    "ERR_CONNECTION",
+    "ERR_NAME_NOT_RESOLVED",
+    "ERR_ADDRESS",
+    "ERR_TIMED_OUT",
+    "ERR_PROXY",
+    "ERR_TUNNEL",
+    "ERR_EMPTY_RESPONSE",
+    "ERR_INTERNET",
+)
 
 
 @dataclass
 class Visit:
     """What came of a list of actions so far."""
 
-    values: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     screenshots: list[dict[str, Any]] = field(default_factory=list)
     acted: bool = False
-    """Whether something was clicked: the page may have done something about it."""
+    """Whether something was clicked or sent: the page may have done something about it."""
 
 
 class Actor:
-    """Performs actions on one page."""
+    """Performs actions in one session."""
 
-    def __init__(self, page: Page, connection: Connection, evidence: Path) -> None:
-        self._page = page
-        self._connection = connection
-        self._evidence = evidence
-        self._refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    def __init__(self, session: Session, uploads: Sequence[Path] = ()) -> None:
+        """Take a session; ``uploads`` are the folders from which files may be given to a page."""
+        self.session = session
+        self.uploads = tuple(uploads)
+        self.connection = session.connection
         self.visit = Visit()
-        page.on("response", self._watch)
+        self.tabs: dict[str, Page] = {"main": session.page}
+        self._answers: list[Dialog] = []
+        self._trouble: asyncio.Future[errors.SmartOpsError] = _future()
+        session.context.on("response", self._watch)
+        session.context.on("dialog", self._asked)
+
+    @property
+    def page(self) -> Page:
+        """The tab that actions are done in."""
+        return self.session.page
 
     async def perform(self, actions: Sequence[Action]) -> Visit:
-        """Do all actions in order; take a picture when one fails.
+        """Do all actions in order; log in where the profile says how and there is no session.
 
-        Raises PageNotReady, AuthenticationFailed, ServiceUnavailable, BrowserCrashed.
+        Raises PageNotReady, AuthenticationFailed, ServiceUnavailable, ExpectationFailed,
+        BrowserCrashed, BadInput.
         """
-        for number, action in enumerate(actions, start=1):
-            what = f"{self._connection.name}: action {number} ({describe(action)})"
-            try:
-                await self._until_refused(action)
-            except (PlaywrightError, AssertionError) as error:
-                await self._picture_of_failure()
-                raise self._map(error, what) from error
-            except errors.SmartOpsError:
-                await self._picture_of_failure()
+        self._check(actions)
+        try:
+            await self._all(actions)
+        except (errors.PageNotReady, errors.ExpectationFailed, errors.AuthenticationFailed):
+            if self.visit.acted or not await self._is_logged_out(quickly=True):
                 raise
+            await self._log_in()  # the session ended under way, and nothing was done yet
+            self.visit.values.clear()
+            await self._all(actions)
+        if self._answers:
+            raise errors.ExpectationFailed(
+                f"{self.connection.name}: the dialog that was to be answered did not come"
+            )
         return self.visit
 
-    async def _until_refused(self, action: Action) -> None:
-        """Perform the action, but stop waiting once the site has said that the login is wrong."""
-        doing = asyncio.create_task(self._perform(action))
-        waiting: set[asyncio.Future[Any]] = {doing, self._refused}
+    def _check(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Evaluate) and not self.connection.allow_scripts:
+                raise errors.BadInput(
+                    f"profile {self.connection.name!r} does not allow scripts",
+                    hint="Set allow_scripts in the profile, or do without eval.",
+                )
+
+    async def _all(self, actions: Sequence[Action]) -> None:
+        for number, action in enumerate(actions, start=1):
+            await self._one(action, f"{self.connection.name}: action {number}")
+
+    async def _one(self, action: Action, which: str) -> None:
+        what = f"{which} ({describe(action)})"
+        try:
+            await self._until_trouble(action, what)
+        except (PlaywrightError, AssertionError) as error:
+            raise self._map(error, action, what) from error
+
+    async def _until_trouble(self, action: Action, what: str) -> None:
+        """Perform the action, but stop waiting once it is known that it is in vain."""
+        doing = asyncio.create_task(self._perform(action, what))
+        waiting: set[asyncio.Future[Any]] = {doing, self._trouble}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if self._refused.done() and not isinstance(action, Goto):
-                raise errors.AuthenticationFailed(
-                    f"{self._connection.name}: {urlsplit(self._page.url).path} answered "
-                    f"{self._refused.result()}",
-                    hint=f"Check user name and password of profile {self._connection.name!r}.",
-                )
+            if self._trouble.done() and not isinstance(action, Goto):
+                raise self._trouble.result()
             await doing
         finally:
             if not doing.done():
@@ -92,124 +120,162 @@ class Actor:
                 await asyncio.gather(doing, return_exceptions=True)
 
     def _watch(self, response: Response) -> None:
-        document = response.request.is_navigation_request()
-        if document and response.status in {401, 403} and not self._refused.done():
-            self._refused.set_result(response.status)
+        try:
+            top = response.request.is_navigation_request() and not response.frame.parent_frame
+        except PlaywrightError:
+            return  # of a service worker, or of a page that is just being made
+        if top and response.status in {401, 403} and not self._trouble.done():
+            name = self.connection.name
+            self._trouble.set_result(
+                errors.AuthenticationFailed(
+                    f"{name}: {urlsplit(response.url).path} answered {response.status}",
+                    hint=f"Check user name and password of profile {name!r}.",
+                )
+            )
 
-    async def _perform(self, action: Action) -> None:
+    async def _asked(self, dialog: PageDialog) -> None:
+        """Answer a dialog as the job says; what nobody has answered for is a failure."""
+        self.session.recorder.note(f"dialog: {dialog.type}: {dialog.message}")
+        answer = self._answers.pop(0) if self._answers else None
+        problem = ""
+        if answer is not None and (answer.contains or "") not in dialog.message:
+            problem = f"which does not contain {answer.contains!r}"
+        elif answer is None and dialog.type in {"confirm", "prompt"}:
+            problem = "and the job does not say what to answer"
+        if problem and not self._trouble.done():
+            text = f"{self.connection.name}: the page asked {dialog.message!r}, {problem}"
+            hint = "Put a `dialog` action before the one that opens it."
+            self._trouble.set_result(errors.ExpectationFailed(text, hint=hint))
+        if problem or (answer is not None and answer.answer == "dismiss"):
+            await dialog.dismiss()
+        else:
+            await dialog.accept((answer and answer.text) or "")
+
+    async def _perform(self, action: Action, what: str) -> None:
         match action:
             case Goto():
                 await self._goto(action)
-            case Fill():
-                await self._locate(action.target).fill(self._text_for(action))
-            case Click():
-                self.visit.acted = True
-                await self._locate(action.target).click(click_count=action.times)
-            case Expect():
-                await self._expect(action)
-            case Extract():
-                text = await self._locate(action.target).inner_text()
-                self.visit.values[action.output] = text.strip()
-            case Screenshot():
-                await self._screenshot(action.name, full_page=action.full_page)
+            case Dialog():
+                self._answers.append(action)
+            case Tab():
+                await self._tab(action)
             case _:
-                assert_never(action)
+                await browser_doing.do(self, action, what)
+
+    async def _tab(self, action: Tab) -> None:
+        page = self.tabs.get(action.name)
+        if page is None:
+            raise errors.BadInput(
+                f"{self.connection.name}: there is no tab {action.name!r}; there are: "
+                f"{', '.join(self.tabs)}"
+            )
+        if action.close:
+            await self.tabs.pop(action.name).close()
+            page = self.tabs["main"]
+        self.session.page = page
+        await page.bring_to_front()
 
     async def _goto(self, action: Goto) -> None:
-        if "://" in action.path or action.path.startswith("//"):
-            raise errors.BadInput(
-                f"{self._connection.name}: {action.path!r} is no path below the base URL"
-            )
-        response = await self._page.goto(action.path)
-        status = response.status if response else 200
-        if status in {401, 403}:
-            raise errors.AuthenticationFailed(
-                f"{self._connection.name}: {action.path} answered {status}"
-            )
-        if status >= 500:
-            raise errors.ServiceUnavailable(
-                f"{self._connection.name}: {action.path} answered {status}"
-            )
-        if status >= 400:
-            raise errors.ExpectationFailed(
-                f"{self._connection.name}: {action.path} answered {status}"
-            )
+        await self._open(action)
+        if await self._is_logged_out():
+            await self._log_in()
+            await self._open(action)
+            if await self._is_logged_out():
+                raise errors.AuthenticationFailed(
+                    f"{self.connection.name}: still logged out after the login",
+                    hint=f"Look at the login of profile {self.connection.name!r}.",
+                )
 
-    async def _expect(self, action: Expect) -> None:
-        locator = self._locate(action.target)
-        limit = self._connection.timeout.total_seconds() * 1000
-        if not action.visible:
-            await expect(locator).to_be_hidden(timeout=limit)
-        elif action.contains is None:
-            await expect(locator).to_be_visible(timeout=limit)
-        else:
-            await expect(locator).to_contain_text(action.contains, timeout=limit)
-
-    def _text_for(self, action: Fill) -> str:
-        if action.credential is None:
-            return action.value or ""
-        text = getattr(self._connection, action.credential)
-        if not text:
-            raise errors.BadInput(
-                f"profile {self._connection.name!r} has no {action.credential} to type"
-            )
-        return str(text)
-
-    def _locate(self, target: Target) -> Locator:
-        if target.label is not None:
-            return self._page.get_by_label(target.label)
-        if target.role is not None:
-            role: Any = target.role
-            return self._page.get_by_role(role, name=target.name)
-        if target.text is not None:
-            return self._page.get_by_text(target.text)
-        if target.test_id is not None:
-            return self._page.get_by_test_id(target.test_id)
-        return self._page.locator(target.css or "")
-
-    async def _screenshot(self, name: str, *, full_page: bool = False) -> None:
-        self._evidence.mkdir(parents=True, exist_ok=True)
-        path = self._evidence / f"{name}.png"
-        picture = await self._page.screenshot(path=path, full_page=full_page)
-        digest = hashlib.sha256(picture).hexdigest()
-        self.visit.screenshots.append(
-            {"name": name, "path": str(path), "sha256": digest, "bytes": len(picture)}
+    async def _open(self, action: Goto) -> None:
+        name, path = self.connection.name, action.path
+        if "://" in path or path.startswith("//"):
+            raise errors.BadInput(f"{name}: {path!r} is no path below the base URL")
+        response = await self.page.goto(
+            path, wait_until=action.until, timeout=self.limit_ms(action)
         )
+        status = response.status if response else 200
+        if status < 400 or (status in {401, 403} and await self._is_logged_out()):
+            self._trouble = _future()
+        elif status in {401, 403}:
+            raise errors.AuthenticationFailed(f"{name}: {path} answered {status}")
+        elif status >= 500:
+            raise errors.ServiceUnavailable(f"{name}: {path} answered {status}")
+        else:
+            raise errors.ExpectationFailed(f"{name}: {path} answered {status}")
 
-    async def _picture_of_failure(self) -> None:
-        for _ in range(_PICTURE_TRIES):  # a page that is just being replaced has no picture yet
-            try:
-                with contextlib.suppress(PlaywrightTimeout):
-                    await self._page.wait_for_load_state(timeout=_PICTURE_WAIT_MS)
-                await self._screenshot("failure")
-            except PlaywrightError as error:
-                logger.debug("no picture of the failure: %s", error)
+    async def _is_logged_out(self, *, quickly: bool = False) -> bool:
+        """Return whether the page shows that there is no session, where the profile says how."""
+        login = self.connection.login
+        if login is None:
+            return False
+        path = urlsplit(self.page.url).path
+        if login.logged_out_path is not None and fnmatchcase(path, login.logged_out_path):
+            return True
+        if login.logged_out is None:
+            return False
+        out = locate(self.page, login.logged_out).first
+        if login.logged_in is not None and not quickly:
+            either = out.or_(locate(self.page, login.logged_in).first).first
+            await either.wait_for()
+        return await out.is_visible()
+
+    async def _log_in(self) -> None:
+        login = self.connection.login
+        if login is None:
+            raise TypeError("there is no way to log in")
+        self._trouble = _future()
+        self.session.recorder.note("the session has ended, or there is none: logging in")
+        acted = self.visit.acted
+        await self._make_login(login)
+        self.visit.acted = acted  # a login may be repeated
+        await self.session.keep_state()
+
+    async def _make_login(self, login: Login) -> None:
+        for number, action in enumerate(login.actions, start=1):
+            which = f"{self.connection.name}: login action {number}"
+            if isinstance(action, Goto):
+                await self._open(action)
             else:
-                return
+                await self._one(action, which)
 
-    def _map(self, error: Exception, what: str) -> errors.SmartOpsError:
+    def limit_ms(self, action: Action) -> float:
+        """Return how long an action may take."""
+        limit = getattr(action, "within", None) or self.connection.timeout
+        return float(limit / timedelta(milliseconds=1))
+
+    def _map(self, error: Exception, action: Action, what: str) -> errors.SmartOpsError:
         message = str(error)
         first = message.strip().splitlines()[0] if message.strip() else type(error).__name__
         if isinstance(error, (PlaywrightTimeout, AssertionError)):
-            where = urlsplit(self._page.url).path or self._page.url
-            seconds = self._connection.timeout.total_seconds()
-            return errors.PageNotReady(f"{what}: not there after {seconds:g} s on {where}")
+            where = urlsplit(self.page.url).path or self.page.url
+            found = re.search(r"^Actual value: (.+)$", message, re.MULTILINE)
+            actual = f" (it is {found[1].strip()[:200]!r})" if found and found[1] != "None" else ""
+            seconds = self.limit_ms(action) / 1000
+            return errors.PageNotReady(f"{what}: not there after {seconds:g} s on {where}{actual}")
         if any(code in message for code in _UNREACHABLE):
-            return errors.ServiceUnavailable(
-                f"{what}: no connection to {self._connection.base_url}"
+            return errors.ServiceUnavailable(f"{what}: no connection to {self.connection.base_url}")
+        if "ERR_INVALID_AUTH" in message:
+            return errors.AuthenticationFailed(f"{what}: the site wants another login by HTTP")
+        if "strict mode violation" in message:
+            return errors.ExpectationFailed(
+                f"{what}: several elements match", hint="Say which one: nth, exact, or a role."
             )
         if "closed" in message or "crashed" in message:
             return errors.BrowserCrashed(f"{what}: {first}")
         return errors.ExpectationFailed(f"{what}: {first}")
 
 
+def _future() -> asyncio.Future[errors.SmartOpsError]:
+    return asyncio.get_running_loop().create_future()
+
+
 def describe(action: Action) -> str:
     """Return an action in a few words, without what it types."""
-    match action:
-        case Goto():
-            return f"goto {action.path}"
-        case Screenshot():
-            return f"screenshot {action.name}"
-        case _:
-            given = action.target.model_dump(exclude_none=True)
-            return f"{action.do} " + " ".join(f"{way}={text!r}" for way, text in given.items())
+    words: list[str] = [action.do]
+    about = ("path", "name", "keys", "load", "answer", "state")
+    words += [str(getattr(action, name)) for name in about if name in action.model_fields_set]
+    target: Target | None = getattr(action, "target", None)
+    if target is not None:
+        given = target.model_dump(exclude_none=True, exclude_defaults=True)
+        words += [f"{way}={text!r}" for way, text in given.items()]
+    return " ".join(words)

@@ -29,6 +29,7 @@ FAULTS = {
     "orders-commit-then-drop": "the orders service takes a POST, then drops the connection",
     "hmi-down": "the HMI answers 503",
     "hmi-password-changed": "the HMI refuses every login",
+    "zoo-session-expired": "the page zoo forgets its sessions, once",
 }
 
 

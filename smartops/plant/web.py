@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from smartops.plant.faults import FAULTS, Faults, PlantLog
 from smartops.plant.line import Line
+from smartops.plant.zoo import add_zoo
 
 TOKEN = "plant-token-1234"  # noqa: S105 - the simulated plant's; it guards nothing
 USERNAME, PASSWORD = "operator", "bottles-and-caps"
@@ -159,6 +160,7 @@ def hmi_app(line: Line, faults: Faults, log: PlantLog) -> FastAPI:
         return JSONResponse(vars(line.snapshot()))
 
     _add_shift_form(app, logged_in, log)
+    add_zoo(app, faults, log)
     return app
 
 

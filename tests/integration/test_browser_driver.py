@@ -17,13 +17,14 @@ from pydantic import TypeAdapter
 from smartops import errors
 from smartops.drivers import browser
 from smartops.drivers.browser_actions import Actor, Visit
+from smartops.page_actions import Action
 from smartops.plant import Plant
 from smartops.plant.web import PASSWORD, USERNAME
-from smartops.vocabulary import Action
 from tests.conftest import free_port
 
 pytestmark = pytest.mark.browser
 ACTIONS = TypeAdapter(tuple[Action, ...])
+PICTURES = browser.Keeping(frozenset({"screenshot"}))
 LOGIN = [
     {"do": "goto", "path": "/login"},
     {"do": "fill", "target": {"label": "User name"}, "credential": "username"},
@@ -47,8 +48,8 @@ def profile(plant: Plant, **changes: object) -> browser.Connection:
 async def perform(
     connection: browser.Connection, actions: Sequence[object], evidence: Path
 ) -> Visit:
-    async with browser.open_page(connection) as page:
-        return await Actor(page, connection, evidence).perform(ACTIONS.validate_python(actions))
+    async with browser.open_session(connection, PICTURES, evidence) as session:
+        return await Actor(session).perform(ACTIONS.validate_python(actions))
 
 
 def browsers() -> list[psutil.Process]:

@@ -1,0 +1,77 @@
+"""Keeps what a step leaves as evidence: in the store, on record, and in Prefect as an artifact."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.context import FlowRunContext, TaskRunContext
+
+from smartops import evidence_store, redact
+from smartops.audit.recording import StepRecord
+
+_PREFECT_S = 10.0
+logger = logging.getLogger(__name__)
+
+
+class Evidence(Protocol):
+    """A file that a step has left."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is now."""
+
+    @property
+    def media_type(self) -> str:
+        """Its media type."""
+
+    @property
+    def sha256(self) -> str:
+        """Its checksum, in hexadecimal digits."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+
+
+async def keep(record: StepRecord, files: Sequence[Evidence]) -> Mapping[str, str]:
+    """Bring files into the store and put them on record; return their places by their paths.
+
+    It never raises for a store or a Prefect that is away.
+    """
+    places: dict[str, str] = {}
+    for file in files:
+        place = await asyncio.to_thread(evidence_store.put, file.path)
+        places[str(file.path)] = place
+        record.artifact(file.name, place, file.media_type, sha256=file.sha256, size=file.size)
+    if files and (FlowRunContext.get() or TaskRunContext.get()):
+        await _show_in_prefect(record.step, files, places)
+    return places
+
+
+async def _show_in_prefect(step: str, files: Sequence[Evidence], places: Mapping[str, str]) -> None:
+    rows = [
+        f"| {file.name} | {file.media_type} | {file.size} | `{file.sha256}` | "
+        f"`{places[str(file.path)]}` |"
+        for file in files
+    ]
+    head = ["| file | type | bytes | SHA-256 | place |", "|---|---|---|---|---|"]
+    key = f"evidence-{re.sub('[^a-z0-9]+', '-', step.lower()).strip('-') or 'step'}"
+    try:
+        async with asyncio.timeout(_PREFECT_S):
+            await acreate_markdown_artifact(
+                markdown=redact.text("\n".join([*head, *rows])),
+                key=key,
+                description=f"Evidence of step {step}",
+            )
+    except Exception as error:  # noqa: BLE001 - it is on record whatever Prefect says
+        logger.debug("no artifact in Prefect: %s", error)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -307,9 +306,7 @@ class StepRecord:
         if batch:
             self._append("readings", device=device, readings=batch)
 
-    def artifact(
-        self, name: str, place: Path | str, media_type: str, *, sha256: str, size: int
-    ) -> None:
+    def artifact(self, name: str, place: str, media_type: str, *, sha256: str, size: int) -> None:
         """Put a file that the step has made on record; ``size`` is in bytes. It never raises."""
         with _only_logged():
             self._append(
@@ -318,7 +315,7 @@ class StepRecord:
                 media_type=media_type,
                 bytes=size,
                 sha256=sha256,
-                place=str(place),
+                place=place,
             )
 
     def child(self, run_id: UUID, job: str) -> None:

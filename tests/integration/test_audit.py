@@ -643,7 +643,7 @@ def test_no_secret_in_any_table_or_file(store: Store, home: Path) -> None:
             info, step="s", kind="k", effect=Effect.UNSAFE, attempt=1, inputs={"a": canary}
         )
         step.readings("plc", [Reading("t", canary, canary, "good", canary, datetime.now(UTC))])
-        step.artifact(canary, home / canary, "text/plain", sha256="0" * 64, size=1)
+        step.artifact(canary, str(home / canary), "text/plain", sha256="0" * 64, size=1)
         step.child(uuid7(), canary)
         command = step.intend(Command("plc", "t", canary, canary, canary))
         step.conclude(command, CommandResult("mismatch", canary, reason=canary))

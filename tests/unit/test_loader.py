@@ -37,8 +37,8 @@ steps:
         "job.yaml:1: name: 'Line Check' does not match ^[a-z0-9][a-z0-9-]*$",
         "job.yaml:5: steps.0.durtion: there is no such field",
         "job.yaml:11: steps.1.actions.1: unknown do 'clik'; "
-        "known: goto, click, hover, fill, select, check, press, upload, download, wait_for, expect, "
-        "extract, table, screenshot, pdf, eval, dialog, tab",
+        "known: goto, click, hover, fill, select, check, press, upload, download, wait_for, "
+        "expect, extract, table, screenshot, pdf, eval, dialog, tab",
         "job.yaml:12: steps.2: unknown kind 'nope'; "
         "known: rest.request, modbus.read, modbus.write, opcua.read, opcua.write, opcua.call, "
         "mqtt.publish, mqtt.ask, serial.ask, serial.listen, "

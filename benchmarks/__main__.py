@@ -20,6 +20,9 @@ NAMES = (
     "quarantine",
     "leaks",
     "latency",
+    "throughput",
+    "memory",
+    "growth",
 )
 
 

@@ -1,95 +1,94 @@
-"""From "run now" to the first step's first line: our worker beside Prefect's process worker."""
+"""From "run now" to the first step's first line: our worker beside Prefect's process worker.
+
+Idle, and with twenty other runs going on. 200 runs each take a while, as the peer is slow:
+``BENCH_RUNS=20`` gives a quick look.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import os
-import subprocess
-import sys
-import time
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import running_stack, summary
+from benchmarks.measuring import summary
+from benchmarks.workers import (
+    ONE_STEP,
+    both_workers,
+    create,
+    deployments,
+    rounds,
+    seconds_to_first_line,
+)
 
-RUNS = 10
-JOB = {"name": "latency", "steps": [{"id": "s", "kind": "wait", "duration": "1ms"}]}
+RUNS = 200
+OTHERS = 20
+GOING_ON = {
+    "name": "going-on",
+    "steps": [
+        {
+            "id": "tick",
+            "kind": "wait",
+            "duration": "1s",
+            "foreach": list(range(1000)),
+            "max_parallel": 1,
+        }
+    ],
+}
 
 
 def run(home: str) -> dict[str, Any]:
-    """Return p50, p95, p99 in seconds for both, interleaved on one server, and their ratio."""
-    with running_stack(home, plant=False) as stack:
-        env = {k: v for k, v in stack.environment.items() if k != "PREFECT_WORKER_QUERY_SECONDS"}
-        command = [
-            sys.executable,
-            "-m",
-            "prefect",
-            "worker",
-            "start",
-            "-p",
-            "stock",
-            "-t",
-            "process",
-        ]
-        with (Path(home) / "stock.log").open("wb") as log:
-            stock = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-        try:
-            os.environ.update(stack.environment)
-            os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
-            importlib.import_module("prefect")  # its start-up hooks cannot run inside a loop
-            return asyncio.run(_measure())
-        finally:
-            stock.terminate()
-            stock.wait(30)
+    """Return p50, p95, p99 in seconds for both, interleaved on one server, and their ratios."""
+    with both_workers(home):
+        return asyncio.run(_measure(rounds(RUNS)))
 
 
-async def _measure() -> dict[str, Any]:
-    # Imported here: Prefect reads its settings when it is imported.
-    from prefect.client.orchestration import get_client  # noqa: PLC0415
-    from prefect.exceptions import ObjectNotFound  # noqa: PLC0415
+async def _measure(runs: int) -> dict[str, Any]:
+    from prefect.client.orchestration import get_client  # noqa: PLC0415 - see workers.py
 
-    samples: dict[str, list[float]] = {"stock": [], "smartops": []}
     async with get_client() as client:
-        template = await client.read_deployment_by_name("run-job/run-job")
-        while True:
-            try:
-                await client.read_work_pool("stock")
-                break
-            except ObjectNotFound:
-                await asyncio.sleep(0.2)
-        stock = await client.create_deployment(
-            flow_id=template.flow_id,
-            name="stock",
-            work_pool_name="stock",
-            entrypoint=template.entrypoint,
-            parameter_openapi_schema=template.parameter_openapi_schema,
-        )
-        for _ in range(RUNS):
-            for name, deployment in (("stock", stock), ("smartops", template.id)):
-                samples[name].append(await _one(client, deployment))
+        both = await deployments(client)
+        idle = await _interleaved(client, both, runs)
+        others = [await create(client, both["smartops"], GOING_ON) for _ in range(OTHERS)]
+        await _under_way(client, others)
+        busy = await _interleaved(client, both, runs)
+        await _cancel(client, others)
     return {
-        "stock": summary(samples["stock"]),
-        "smartops": summary(samples["smartops"]),
-        "ratio_p50": summary(samples["stock"])["p50"] / summary(samples["smartops"])["p50"],
-        "n": RUNS,
-        "samples": samples,
+        "stock": summary(idle["stock"]),
+        "smartops": summary(idle["smartops"]),
+        "ratio_p50": _ratio(idle),
+        "stock_busy": summary(busy["stock"]),
+        "smartops_busy": summary(busy["smartops"]),
+        "ratio_p50_busy": _ratio(busy),
+        "n": runs,
+        "samples": {"idle": idle, "busy": busy},
     }
 
 
-async def _one(client: Any, deployment: Any) -> float:
-    """Return the seconds from the run's creation to its step's first line."""
-    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId  # noqa: PLC0415
+def _ratio(samples: dict[str, list[float]]) -> float:
+    return summary(samples["stock"])["p50"] / summary(samples["smartops"])["p50"]
 
-    run = await client.create_flow_run_from_deployment(deployment, parameters={"job": JOB})
-    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        lines = [line for line in await client.read_logs(wanted) if line.task_run_id is not None]
-        if lines:
-            first: datetime = min(line.timestamp for line in lines)
-            created: datetime = run.created
-            return (first - created).total_seconds()
-        await asyncio.sleep(0.2)
-    raise TimeoutError(f"run {run.id} did not start within two minutes")
+
+async def _interleaved(client: Any, both: Any, runs: int) -> dict[str, list[float]]:
+    samples: dict[str, list[float]] = {name: [] for name in both}
+    for _ in range(runs):
+        for name, deployment in both.items():
+            made = await create(client, deployment, ONE_STEP)
+            samples[name].append(await seconds_to_first_line(client, made))
+    return samples
+
+
+async def _under_way(client: Any, runs: list[Any]) -> None:
+    for run_id in runs:
+        while not (found := await client.read_flow_run(run_id)).state.is_running():
+            if found.state.is_final():
+                raise RuntimeError(f"run {run_id}: {found.state}")
+            await asyncio.sleep(0.2)
+
+
+async def _cancel(client: Any, runs: list[Any]) -> None:
+    from prefect.states import Cancelling  # noqa: PLC0415 - see workers.py
+
+    for run_id in runs:
+        await client.set_flow_run_state(run_id, Cancelling())
+    for run_id in runs:
+        while not (await client.read_flow_run(run_id)).state.is_final():
+            await asyncio.sleep(0.2)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from uuid import UUID
 
 from prefect.events.clients import get_events_subscriber
@@ -19,9 +21,50 @@ NAMES = [
     "prefect.flow-run.AwaitingConcurrencySlot",
 ]
 _FIRST_REST_S, _LONGEST_REST_S = 1.0, 30.0
+_SOON_S = 0.02
+_EXPECTED_S = 5.0
+"""For how long a run is asked for that does not come: another worker has it, or it is not due."""
 
 
-async def listen(pool: UUID, heard: Callable[[], None]) -> None:
+class Expected:
+    """The runs that were told of and not seen yet.
+
+    Prefect tells of a run from within the transaction that writes it: whoever asks at once may be
+    too early.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[UUID, float] = {}
+        self._any = asyncio.Event()
+
+    def heard(self, run: UUID | None) -> None:
+        """Note that a run is to come, or that nobody knows which may have."""
+        if run is not None:
+            self._until[run] = time.monotonic() + _EXPECTED_S
+        self._any.set()
+
+    def seen(self, runs: Iterable[UUID]) -> None:
+        """Note that runs have come."""
+        for run in runs:
+            self._until.pop(run, None)
+
+    async def ask(self, take: Callable[[], Awaitable[object]]) -> None:
+        """Call ``take`` when there is something to be taken, until that has come; never returns."""
+        while True:
+            await self._any.wait()
+            rest_s = _SOON_S
+            while self._any.is_set() or self._until:
+                self._any.clear()
+                await take()
+                now = time.monotonic()
+                self._until = {run: end for run, end in self._until.items() if end > now}
+                if self._until:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._any.wait(), rest_s)
+                    rest_s = min(2 * rest_s, 1.0)
+
+
+async def listen(pool: UUID, heard: Callable[[UUID | None], None]) -> None:
     """Call ``heard`` whenever a run of a work pool becomes one to be taken; never returns.
 
     Also after each connection: nobody knows what was missed before it. While there is none, the
@@ -35,10 +78,10 @@ async def listen(pool: UUID, heard: Callable[[], None]) -> None:
     while True:
         try:
             async with get_events_subscriber(filter=wanted) as events:
-                heard()
-                async for _ in events:
+                heard(None)
+                async for event in events:
                     rest_s = _FIRST_REST_S
-                    heard()
+                    heard(UUID(event.resource.id.rpartition(".")[2]))
         except Exception as error:  # noqa: BLE001 - whatever it is, polls go on, and it is tried again
             logger.warning("no stream of events, runs are polled for: %s", error)
         await asyncio.sleep(rest_s)

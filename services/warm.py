@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from smartops.errors import SmartOpsError
 
 logger = logging.getLogger(__name__)
 START_LIMIT_S = 120.0
+_LEAVE_S = 5.0
 _FIRST_REST_S, _LONGEST_REST_S = 2.0, 60.0
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -42,13 +43,7 @@ class Forked:
     async def wait(self) -> int:
         """Return its exit status once it has ended; nothing polls for it."""
         if self.returncode is None:
-            loop = asyncio.get_running_loop()
-            ended = asyncio.Event()
-            loop.add_reader(self._fd, ended.set)
-            try:
-                await ended.wait()
-            finally:
-                loop.remove_reader(self._fd)
+            await _exit_of(os.dup(self._fd))
             self.reap()
         return self.returncode or 0
 
@@ -62,6 +57,18 @@ class Forked:
         self.returncode = -found.si_status if killed else found.si_status
 
 
+async def _exit_of(pidfd: int) -> None:
+    """Wait until the process behind a descriptor has ended, and close that."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+
+
 @dataclass
 class _Zygote:
     """A running zygote."""
@@ -71,9 +78,15 @@ class _Zygote:
     failed: dict[str, str] = field(default_factory=dict)
     """The modules that it could not import, with the reasons."""
 
-    def close(self) -> None:
+    async def end(self) -> None:
         """Let it go: it ends by itself, and its children are not its own."""
         self.wire.close()
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                await _exit_of(os.pidfd_open(self.process.pid))
+        except TimeoutError:
+            self.process.kill()
+        self.process.wait()
 
 
 class Nursery:
@@ -84,9 +97,10 @@ class Nursery:
         self._environment = dict(environment)
         self._zygote: _Zygote | None = None
         self._turn = asyncio.Lock()
-        self._old: list[subprocess.Popen[bytes]] = []
+        self._beside: set[asyncio.Task[None]] = set()
         self._rest_s = _FIRST_REST_S
         self._not_before = 0.0
+        self._closed = False
 
     @property
     def pid(self) -> int | None:
@@ -127,15 +141,13 @@ class Nursery:
                 self._lose("", alarm=False)
         raise NotWarm("no zygote lives long enough to give a child")
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the zygote; children go on."""
+        self._closed = True
         self._lose("", alarm=False)
-        for process in self._old:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(5)
+        await asyncio.gather(*self._beside, return_exceptions=True)
 
     async def _ready(self) -> _Zygote:
-        self._old = [process for process in self._old if process.poll() is None]
         if self._zygote is not None:
             return self._zygote
         if time.monotonic() < self._not_before:
@@ -148,15 +160,30 @@ class Nursery:
             logger.error("%s", error.one_line)  # noqa: TRY400 - the line says it all
             raise
         self._rest_s = _FIRST_REST_S
+        self._do(self._replace_when_dead(self._zygote))
         return self._zygote
+
+    async def _replace_when_dead(self, zygote: _Zygote) -> None:
+        """Have the next one ready before the next run needs it."""
+        await _exit_of(os.pidfd_open(zygote.process.pid))
+        if self._zygote is zygote and not self._closed:
+            async with self._turn:
+                if self._zygote is zygote:
+                    self._lose("it has ended")
+            with suppress(NotWarm):  # it is on record, and tried again with the next run
+                await self.warm_up()
+
+    def _do(self, beside: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(beside)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     def _lose(self, why: str, *, alarm: bool = True) -> None:
         if self._zygote is None:
             return
         if alarm:
             logger.warning("the zygote %s is replaced: %s", self.pid, why)
-        self._zygote.close()
-        self._old.append(self._zygote.process)
+        self._do(self._zygote.end())
         self._zygote = None
 
 

@@ -73,7 +73,7 @@ class SmartOpsWorker(ProcessWorker):
         self._asking = asyncio.Lock()
         self._known = asyncio.Event()
         """Set as soon as the server has told of the work pool."""
-        self._heard = asyncio.Event()
+        self._expected = push.Expected()
         self._pushed: list[asyncio.Task[None]] = []
 
     # --- its life -----------------------------------------------------------------------------
@@ -93,7 +93,7 @@ class SmartOpsWorker(ProcessWorker):
             await super().teardown(*exc_info)
         finally:
             await self._host.close()
-            self._nursery.close()
+            await self._nursery.close()
 
     async def _warm_up(self) -> None:
         with suppress(NotWarm):  # it is on record, and tried again with the first run
@@ -102,17 +102,17 @@ class SmartOpsWorker(ProcessWorker):
     async def _be_pushed(self) -> None:
         """Take runs as soon as Prefect tells of them."""
         await self._known.wait()
-        listening = asyncio.create_task(push.listen(self.work_pool.id, self._heard.set))
+        listening = asyncio.create_task(push.listen(self.work_pool.id, self._expected.heard))
         try:
-            while True:
-                await self._heard.wait()
-                self._heard.clear()
-                try:
-                    await self.get_and_submit_flow_runs()
-                except _AWAY as error:
-                    logger.warning("new runs cannot be asked for, the next poll does: %s", error)
+            await self._expected.ask(self._take)
         finally:
             listening.cancel()
+
+    async def _take(self) -> None:
+        try:
+            await self.get_and_submit_flow_runs()
+        except _AWAY as error:
+            logger.warning("new runs cannot be asked for, the next poll does: %s", error)
 
     async def sync_with_backend(self) -> None:
         """Exchange with the server, every so often, what each has to know of the other."""
@@ -137,6 +137,7 @@ class SmartOpsWorker(ProcessWorker):
     ) -> list[FlowRun]:
         """Take runs that are due; those that may not start early are not asked for till then."""
         now = datetime.now(UTC)
+        self._expected.seen(one.flow_run.id for one in flow_run_response)
         self._not_before = {run: due for run, due in self._not_before.items() if due > now}
         ready = [
             one

@@ -7,6 +7,7 @@ own but the worker's: it outlives the zygote, and the worker sees how it ends.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -36,6 +37,9 @@ LATER = (
     "rich._emoji_codes",
 )
 """What a run imports only when it comes to need it, as at its end."""
+NAME, RUN_NAME = "smartops-zygote", "smartops-run"
+"""What the zygote and the processes of runs are called in the system's list of processes."""
+_PR_SET_NAME = 15
 BIGGEST_ANSWER = 65_536
 ENTRYPOINT = "SMARTOPS__ENTRYPOINT"
 """The variable that names a flow which is installed, so that nothing has to be fetched for it."""
@@ -61,10 +65,16 @@ class Order:
         return json.dumps(vars(self)).encode()
 
 
+def call_it(name: str) -> None:
+    """Give this process the name under which `ps -e` and `top` show it."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
 def main() -> int:
     """Serve one worker over the socket whose number is given, until that closes it."""
     wire = socket.socket(fileno=int(sys.argv[1]))
     wire.set_inheritable(False)
+    call_it(NAME)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the worker's to hear
     preload, without = (set(names.split(",")) - {""} for names in sys.argv[2:4])
     try:
@@ -196,6 +206,7 @@ def _run(order: Order) -> int:
     """Become the process that the order asks for, and make the run."""
     import resource  # noqa: PLC0415 - there is none on Windows, where there is no zygote either
 
+    call_it(RUN_NAME)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(order.environment)

@@ -32,6 +32,7 @@ from smartops.audit import models, shipping
 from smartops.audit.store import Store
 from smartops.errors import BadInput, StoreUnavailable
 from smartops.jobs import loader
+from smartops.settings import Settings
 from tests.acceptance.conftest import Cli
 from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
 
@@ -75,16 +76,17 @@ def detail(store: Store, run_id: UUID) -> RunDetail | None:
 
 
 def run_process(home: Path, run_id: UUID) -> psutil.Process | None:
-    """Return the process that executes a run."""
-    for process in psutil.process_iter():
-        try:
-            own = process.environ()
-        except psutil.Error:
-            continue
-        is_engine = "prefect.engine" in process.cmdline()
-        if is_engine and own.get("PREFECT__FLOW_RUN_ID") == str(run_id):
-            return process
-    return None
+    """Return the process that executes a run, if it lives."""
+    store = Store(Settings(home=home).store_url)
+    try:
+        found = detail(store, run_id)
+    finally:
+        store.close()
+    try:
+        process = psutil.Process(found.run.pid) if found is not None else None
+        return process if process and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 async def test_a_killed_run_gets_its_end(in_stack: Stack, ledger: Store, cli: Cli) -> None:

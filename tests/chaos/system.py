@@ -18,6 +18,7 @@ from scripts import mariadb
 from scripts.mariadb import MariaDB
 from services import stack as stacks
 from services.stack import Stack
+from services.zygote import RUN_NAME
 from smartops.settings import get_settings
 
 _DISK = "24m"
@@ -58,11 +59,11 @@ class System:
         """Return the processes that execute runs, with their worker alive or not."""
         home = str(self.stack.settings.home)
         found = []
-        for process in psutil.process_iter(["cmdline"]):
+        for process in psutil.process_iter(["cmdline", "name"]):
             with suppress(psutil.Error):
-                if "prefect.engine" in (process.info["cmdline"] or ()) and (
-                    process.environ().get("SMARTOPS_HOME") == home
-                ):
+                cold = "prefect.engine" in (process.info["cmdline"] or ())
+                is_run = cold or process.info["name"] == RUN_NAME
+                if is_run and process.environ().get("SMARTOPS_HOME") == home:
                     found.append(process)
         return found
 

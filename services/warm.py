@@ -198,6 +198,8 @@ def _not_wanted(making: asyncio.Task[Forked]) -> None:
 
 async def _start(preload: Sequence[str], environment: Mapping[str, str]) -> _Zygote:
     """Start a zygote; leave out what starts threads when it is imported. Raises NotWarm."""
+    if not hasattr(os, "pidfd_open"):
+        raise NotWarm("this system has no pidfd: forking needs Linux")
     adopt_orphans()
     without: list[str] = []
     while True:

@@ -98,6 +98,8 @@ class SmartOpsWorker(ProcessWorker):
     async def _warm_up(self) -> None:
         with suppress(NotWarm):  # it is on record, and tried again with the first run
             await self._nursery.warm_up()
+        async with self._host.context():
+            logger.debug("what looks after runs is open")
 
     async def _be_pushed(self) -> None:
         """Take runs as soon as Prefect tells of them."""
@@ -181,6 +183,8 @@ class SmartOpsWorker(ProcessWorker):
                 await self._begin(flow_run, deployment)
         except _AWAY as error:
             logger.warning("run %s could not be taken, and is tried again: %s", flow_run.id, error)
+        except Exception:  # whatever it is, the other runs go on
+            logger.exception("run %s could not be taken", flow_run.id)
         finally:
             if self._claims.pop(flow_run.id, None) is not None:  # it never came to `run`
                 _record("process.exited", flow_run.id, claim, exit_status=None)
@@ -272,7 +276,10 @@ class SmartOpsWorker(ProcessWorker):
                 worker_id=self.backend_id,
                 deployment=deployment,
             )
-            await self.run(flow_run, configuration, told)
+            submitted = self._emit_flow_run_submitted_event(configuration)
+            result = await self.run(flow_run, configuration, told)
+            if submitted is not None:
+                self._emit_flow_run_executed_event(result, configuration, submitted)
         except Exception as error:
             logger.exception("run %s could not be made", flow_run.id)
             if not told.done:

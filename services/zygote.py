@@ -129,6 +129,7 @@ class Watched:
         files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
         own = {file for file in files if file and not file.startswith(installed)}
         places = {path for path in sys.path if path.endswith("site-packages")}
+        places.add(str(Path(".env").resolve()))  # it may name step kinds, which are loaded by now
         self._seen = {path: _stamp(path) for path in sorted(own | places)}
 
     def changed(self) -> str | None:

@@ -58,6 +58,8 @@ class _Watched:
         self.asked_at = None
 
 
+_OF_ONE_RUN = ("prefect.engine", "services.zygote")
+"""What such a process was started as: Prefect's engine, or the zygote that it is forked from."""
 _watched: dict[int, _Watched] = {}
 _guard = threading.Lock()
 _thread: threading.Thread | None = None
@@ -95,10 +97,10 @@ def _arm() -> None:
 
 
 def _is_own_process() -> bool:
-    """Return whether Prefect's engine started this process for one run, as workers have it."""
+    """Return whether this process is there for one run, as workers have it."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
-    return spec is not None and spec.name.startswith("prefect.engine")
+    return spec is not None and spec.name.startswith(_OF_ONE_RUN)
 
 
 def _begin() -> None:

@@ -12,6 +12,7 @@ _SCHEDULES = "tests/integration/test_schedules.py::"
 _JOBS = "tests/acceptance/test_jobs.py::"
 _SPEC = "tests/unit/test_spec.py::"
 _OPTIONS = "tests/acceptance/test_step_options.py::"
+_ALERTS = "tests/integration/test_alerts.py::"
 _RULES = "tests/unit/test_step_rules.py::"
 
 OPTION_TESTS: dict[str, str] = {
@@ -30,6 +31,10 @@ OPTION_TESTS: dict[str, str] = {
     "job.overlap": _ADMISSION + "test_overlap",
     "job.missed": _ADMISSION + "test_missed",
     "job.skip_on": _ADMISSION + "test_days_and_times_off",
+    "job.alert": _ALERTS + "test_what_the_job_says_stands_in_the_alert",
+    "alert.runbook": _ALERTS + "test_what_the_job_says_stands_in_the_alert",
+    "alert.check": _ALERTS + "test_what_the_job_says_stands_in_the_alert",
+    "alert.labels": _ALERTS + "test_what_the_job_says_stands_in_the_alert",
     "param.type": _SPEC + "test_parameters_are_typed",
     "param.default": _SPEC + "test_parameters_are_typed",
     "param.description": _CONTROL + "test_the_form_of_a_job_has_its_parameters",

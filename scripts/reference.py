@@ -18,6 +18,7 @@ from smartops.drivers.device_tag import DeviceTag, Interlock
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tags import Tag
 from smartops.durations import format_duration
+from smartops.jobs.alerting import Alert
 from smartops.jobs.kinds.check import Check
 from smartops.jobs.kinds.wait import MessageCondition, TagCondition, UrlCondition
 from smartops.jobs.param import Param
@@ -80,6 +81,7 @@ def language_page() -> str:
         *_model("Missed", Missed),
         *_model("Skip on", SkipOn),
         *_model("Between", Between),
+        *_model("Alert", Alert),
     ]
     for kind, model in STEP_KINDS.items():
         own = tuple(name for name in model.model_fields if name not in StepBase.COMMON)
@@ -130,7 +132,7 @@ def _fields(model: type[BaseModel], names: tuple[str, ...]) -> Iterator[str]:
         if field.is_required():
             default = "required" if name != "kind" else ""
         elif field.default_factory is not None:
-            default = "see below" if name in {"retry", "missed", "skip_on"} else "empty"
+            default = "see below" if name in {"retry", "missed", "skip_on", "alert"} else "empty"
         else:
             default = _default(field.default)
         rows.append(f"| `{name}` | {default} | {field.description or 'which kind of step it is'} |")

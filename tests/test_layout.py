@@ -20,6 +20,7 @@ from scripts.option_tests import OPTION_TESTS
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tag_files import load_map, load_tags
 from smartops.jobs import graph, loader
+from smartops.jobs.alerting import Alert
 from smartops.jobs.kinds import BUILT_IN
 from smartops.jobs.kinds.check import Check
 from smartops.jobs.kinds.wait import MessageCondition, TagCondition, UrlCondition
@@ -163,6 +164,7 @@ def test_each_option_has_a_test() -> None:
         "missed": (Missed, ()),
         "skip_on": (SkipOn, ()),
         "between": (Between, ()),
+        "alert": (Alert, ()),
         "check": (Check, ()),
         "tag condition": (TagCondition, ()),
         "url condition": (UrlCondition, ()),

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 FactKind = Literal["ended", "waits", "resumed", "slot", "device", "quality", "verified"]
-_BY_TYPE: dict[str, FactKind] = {
+FACTS: dict[str, FactKind] = {
     "run.ended": "ended",
     "slot": "slot",
     "device": "device",
     "quality": "quality",
     "audit.verified": "verified",
 }
+"""Events that are facts whatever they say; the last two need not show anywhere else."""
 
 
 def kind_of(event: str, body: Mapping[str, Any], was_suspended: bool) -> FactKind | None:
@@ -24,4 +25,4 @@ def kind_of(event: str, body: Mapping[str, Any], was_suspended: bool) -> FactKin
         return "waits" if body.get("state") == "needs_decision" else None
     if event == "run.started":
         return "resumed" if was_suspended else None
-    return _BY_TYPE.get(event)
+    return FACTS.get(event)

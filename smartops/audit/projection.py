@@ -16,7 +16,7 @@ from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
 from smartops.audit import alert_tables, models, report_tables
-from smartops.audit.alert_facts import kind_of
+from smartops.audit.alert_facts import FACTS, kind_of
 from smartops.audit.column_types import Id, UtcTime
 from smartops.audit.journal_reader import Record, Writer
 from smartops.audit.row_writing import Changes
@@ -42,11 +42,12 @@ class Projection:
         self._load_runs(records)
         for record in records:
             show = _SHOW.get(record.type)
-            if show is not None:
+            if show is not None or (self.alerting and record.type in FACTS):
                 body = json.loads(record.body)
                 if self.alerting:
                     self._put_out(record, body)
-                show(self, record, body)
+                if show is not None:
+                    show(self, record, body)
         self.changes.write()
 
     def _put_out(self, record: Record, body: Body) -> None:

@@ -358,9 +358,10 @@ def device_changed(change: Change) -> None:
         "title": f"{what} {said}"[:255],
         "text": f"{change.resource}: {change.failures} times in a row: {change.reason}",
     }
+    stated = Event("alert", run_id, alert)
     with _only_logged():
-        _write(Event("device", run_id, asdict(change)))
-        _write(Event("alert", run_id, alert))
+        _write(Event("device", run_id, {**asdict(change), "alert_id": str(stated.id)}))
+        _write(stated)
 
 
 def lock_waited(wait: Wait) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -54,6 +55,12 @@ def reason_to_skip(skip_on: SkipOn, due_at: datetime, timezone: str) -> str:
         if _is_in(window, local, zone):
             return f"{local:%H:%M} is within {window.start} to {window.end}"
     return ""
+
+
+def is_between(windows: Iterable[Between], at: datetime, zone: ZoneInfo) -> bool:
+    """Return whether a time is in one of some windows, whose times are those of a zone."""
+    local = at.astimezone(zone)
+    return any(_is_in(window, local, zone) for window in windows)
 
 
 def _is_in(window: Between, local: datetime, zone: ZoneInfo) -> bool:

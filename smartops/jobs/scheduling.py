@@ -22,7 +22,8 @@ Overlap = Literal["skip", "queue_one", "queue_all", "cancel_running", "allow"]
 _NO_PLACES = {"localtime", "posixrules", "Factory"}
 
 
-def _known_zone(name: str) -> str:
+def known_zone(name: str) -> str:
+    """Return the name of a time zone; raise ValueError for one that is none."""
     if name not in available_timezones() - _NO_PLACES:
         raise ValueError(f"{name!r} is no time zone; write one such as Europe/Berlin or UTC")
     return name
@@ -76,7 +77,7 @@ class Schedule(Strict):
     @field_validator("timezone")
     @classmethod
     def _zone(cls, name: str) -> str:
-        return _known_zone(name)
+        return known_zone(name)
 
     @field_validator("cron")
     @classmethod
@@ -195,7 +196,7 @@ class SkipOn(Strict):
     @field_validator("timezone")
     @classmethod
     def _zone(cls, name: str | None) -> str | None:
-        return None if name is None else _known_zone(name)
+        return None if name is None else known_zone(name)
 
     @field_validator("holidays")
     @classmethod

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, TypeAdapter, field_validator, model_valid
 
 from smartops.durations import Duration, duration_field
 from smartops.errors import BadInput
+from smartops.jobs.alerting import Alert
 from smartops.jobs.kinds import load_kinds
 from smartops.jobs.param import Param, ParamName, fill_in
 from smartops.jobs.scheduling import Missed, Overlap, Schedule, SkipOn
@@ -111,6 +112,11 @@ class JobSpec(Strict):
         default_factory=SkipOn,
         title="Skip on",
         description="Days and times at which no schedule starts the job.",
+    )
+    alert: Alert = Field(
+        default_factory=Alert,
+        title="Alert",
+        description="What an alert about the job says, and the labels by which it finds its way.",
     )
 
     @model_validator(mode="before")

@@ -1,0 +1,1 @@
+"""Which outcome deserves an alert, who is to be told, and what the message says."""

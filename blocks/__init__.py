@@ -1,5 +1,6 @@
 """Typed connections saved in Prefect: fields, secrets, and how to open them."""
 
+from blocks.alerts import AlertApprise, AlertMail, AlertSlackBot, AlertSlackWebhook
 from blocks.browser import BrowserProfile
 from blocks.connection import Connection, load_connection
 from blocks.modbus import ModbusDevice
@@ -9,6 +10,10 @@ from blocks.rest import HttpService
 from blocks.serial_line import SerialLine
 
 __all__ = [
+    "AlertApprise",
+    "AlertMail",
+    "AlertSlackBot",
+    "AlertSlackWebhook",
     "BrowserProfile",
     "Connection",
     "HttpService",

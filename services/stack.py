@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from services import processes
 from services.processes import Service, ServiceFailed, clean_environment, wait_until
+from smartops.alerts.policy import load_policy
 from smartops.audit import schema
 from smartops.audit.store import Store
 from smartops.errors import BadInput
@@ -28,7 +29,9 @@ PREFECT_PORT = 4200
 _TRIES = 3
 PLANT_PORTS = Addresses(5020, 5080, 5081, 5840, 5883)
 Say = Callable[[str], None]
-_STOP_ORDER = ("bridge", "worker", "plant", "reconciler", "recorder", "prefect")
+_STOP_ORDER = ("bridge", "worker", "plant", "reconciler", "recorder", "alerter", "prefect")
+_BESIDE = ("bridge", "alerter")
+"""Without these, jobs go on all the same."""
 
 
 def run_dir(settings: Settings) -> Path:
@@ -123,8 +126,8 @@ class Stack:
         self.save()
 
     def alive(self) -> bool:
-        """Whether all of its processes run; without the bridge, jobs go on all the same."""
-        needed = [service for service in self.services if service.name != "bridge"]
+        """Whether all of its processes run without which jobs do not go on."""
+        needed = [service for service in self.services if service.name not in _BESIDE]
         return bool(needed) and all(service.process for service in needed)
 
     def stop(self) -> list[str]:
@@ -181,12 +184,15 @@ def _up(say: Say, settings: Settings, *, plant: bool, api_url: str | None) -> St
                 f"a system with the Prefect server {known.api_url} is running for {settings.home}",
                 hint="End it with `smartops down` first.",
             )
-        _start_bridge(known, say)
+        _start_beside(known, say)
         return known
     if known is not None:
         known.stop()
+    # What is wrong with these files is said before anything starts.
     if settings.bridge is not None:
-        load_sources(settings.bridge)  # what is wrong with it is said before anything starts
+        load_sources(settings.bridge)
+    if settings.alerts is not None:
+        load_policy(settings.alerts)
     say("audit store: bringing its tables up to date")
     store = Store(settings.store_url)
     schema.migrate(store)
@@ -241,18 +247,22 @@ def _start_services(stack: Stack, say: Say, *, own_server: bool) -> None:
     say("worker: starting on work pool smartops")
     worker = ["prefect", "worker", "start", "--pool", "smartops", "--type", "smartops"]
     _start(stack, "worker", [*worker, "--name", f"{socket.gethostname()}-{os.getpid()}"])
-    _start_bridge(stack, say)
+    _start_beside(stack, say)
     stack.save()
 
 
-def _start_bridge(stack: Stack, say: Say) -> None:
-    """Start the device bridge where there is to be one, and none runs."""
-    known = [service for service in stack.services if service.name == "bridge"]
-    if (sources := stack.settings.bridge) is None or any(bridge.process for bridge in known):
-        return
-    stack.services = [service for service in stack.services if service not in known]
-    say(f"bridge: listening to the sources of {sources}")
-    _start(stack, "bridge", ["services.bridge", str(sources)])
+def _start_beside(stack: Stack, say: Say) -> None:
+    """Start the device bridge and the alerter, each where there is to be one, and none runs."""
+    for name, file, says in (
+        ("bridge", stack.settings.bridge, "listening to the sources of"),
+        ("alerter", stack.settings.alerts, "judging by the rules of"),
+    ):
+        known = [service for service in stack.services if service.name == name]
+        if file is None or any(service.process for service in known):
+            continue
+        stack.services = [service for service in stack.services if service not in known]
+        say(f"{name}: {says} {file}")
+        _start(stack, name, [f"services.{name}", str(file)])
 
 
 def _start(stack: Stack, name: str, command: list[str], address: str = "") -> None:

@@ -49,6 +49,16 @@ class Settings(BaseSettings):
         description="A file with event sources: `smartops up` starts a device bridge that listens "
         "to them.",
     )
+    alerts: Path | None = Field(
+        default=None,
+        description="A file or a folder with the rules of alerts: `smartops up` starts an alerter "
+        "that judges by them and sends.",
+    )
+    alert_interval: Duration = Field(
+        gt=timedelta(),
+        default=timedelta(seconds=1),
+        description="How often the alerter looks for new facts and for what is due.",
+    )
     plugins: str = Field(
         default="",
         description="Python modules, separated by commas, that add step kinds.",

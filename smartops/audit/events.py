@@ -36,6 +36,7 @@ EventType = Literal[
     "alert.answer",
     "audit.verified",
     "report",
+    "quality",
     "revision",
     "slot",
     "process.claimed",

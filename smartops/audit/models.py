@@ -7,48 +7,15 @@ keys of a JSON column.
 
 from __future__ import annotations
 
-from typing import Any
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, String, Table, Text
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Double,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-)
-
+from smartops.audit import table_parts
 from smartops.audit.column_types import Digest, Id, LongText, UtcTime
+from smartops.audit.table_parts import key as _key
+from smartops.audit.table_parts import required as _required
+from smartops.audit.table_parts import table as _table
 
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-}
-_TABLE = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
-_MARIADB = {key.replace("mysql", "mariadb"): value for key, value in _TABLE.items()}
-OPTIONS: dict[str, Any] = {**_TABLE, **_MARIADB}
-
-
-metadata = MetaData(naming_convention=NAMING)
-"""The record, and what is derived from it."""
-
-
-def _table(name: str, *parts: Any) -> Table:
-    return Table(name, metadata, *parts, **OPTIONS)
-
-
-def _required(name: str, kind: Any) -> Column[Any]:
-    return Column(name, kind, nullable=False)
-
-
-def _key(name: str, kind: Any) -> Column[Any]:
-    return Column(name, kind, primary_key=True, autoincrement=False)
-
+NAMING, OPTIONS, metadata = table_parts.NAMING, table_parts.OPTIONS, table_parts.metadata
 
 # --- the record itself: only ever added to ----------------------------------------------------
 
@@ -373,4 +340,26 @@ hold = _table(
     _required("reason", LongText),
     _required("at", UtcTime),
     Index(None, "run_id", "at"),
+)
+
+quality_result = _table(
+    "quality_result",
+    _key("id", Id),
+    _required("run_id", Id),
+    Column("step_run_id", Id),
+    _required("suite", String(100)),
+    _required("dataset", String(100)),
+    _required("expectation", String(100)),
+    _required("subject", String(255)),
+    _required("status", String(16)),
+    _required("checked_rows", BigInteger),
+    _required("bad_rows", BigInteger),
+    Column("bad_share", Double),
+    Column("warn_above", Double),
+    Column("fail_above", Double),
+    _required("sentence", LongText),
+    _required("at", UtcTime),
+    Index(None, "run_id", "at"),
+    Index(None, "suite", "at"),
+    Index(None, "status", "at"),
 )

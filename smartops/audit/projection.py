@@ -383,6 +383,7 @@ _SHOW: dict[str, Callable[[Projection, Record, Body], None]] = {
     "alert.delivery": _as_row(alert_tables.alert_delivery),
     "alert.answer": _as_row(alert_tables.alert_answer),
     "report": _as_row(models.report),
+    "quality": _as_row(models.quality_result),
     "hold": _as_row(models.hold),
     "lock.waited": _as_row(report_tables.lock_wait),
 }

@@ -42,6 +42,7 @@ _BY_TIME = (
     (models.device_change, "at"),
     (report_tables.lock_wait, "at"),
     (alert_tables.alert, "raised_at"),
+    (models.quality_result, "at"),
     (models.run_process, "claimed_at"),
 )
 _WITHOUT_RUN = (

@@ -42,6 +42,7 @@ _TABLES: tuple[tuple[Table, str], ...] = (
     (models.decision, "run_id"),
     (models.child_run, "run_id"),
     (models.device_change, "run_id"),
+    (models.quality_result, "run_id"),
     (models.hold, "run_id"),
     (report_tables.lock_wait, "run_id"),
 )

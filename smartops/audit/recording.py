@@ -318,6 +318,10 @@ class StepRecord:
                 place=place,
             )
 
+    def quality(self, **found: Any) -> None:
+        """Put on record how one expectation of a check of data was met."""
+        self._append("quality", **found)
+
     def child(self, run_id: UUID, job: str) -> None:
         """Put on record that this attempt has started a run of a job. It never raises."""
         with _only_logged():

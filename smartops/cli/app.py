@@ -17,6 +17,7 @@ from smartops.cli import (
     devices,
     jobs,
     plant,
+    quality,
     report,
     runs,
     scheduling,
@@ -45,6 +46,7 @@ app.add_typer(devices.app, name="device")
 app.add_typer(bridge.app, name="bridge")
 app.add_typer(audit.app, name="audit")
 report.add_to(app)
+app.add_typer(quality.app, name="quality")
 
 
 def main() -> int:

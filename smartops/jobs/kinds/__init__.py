@@ -24,6 +24,7 @@ BUILT_IN = (
     "browser",
     "wait",
     "check",
+    "quality",
     "approval",
     "job",
     "python",

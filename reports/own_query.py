@@ -1,0 +1,120 @@
+"""A query that somebody wrote, on the audit store: it can only read, and only for so long."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import Connection
+
+from smartops import redact
+from smartops.audit.column_types import Id, UtcTime
+from smartops.audit.store import Store
+from smartops.errors import BadInput
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?")
+_UUID_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Period:
+    """What a query may name: ``:since``, ``:until``, and what follows from them."""
+
+    since: datetime
+    until: datetime
+
+    @property
+    def names(self) -> dict[str, tuple[Any, Any]]:
+        """Each name with its value and the type of that."""
+        return {
+            "since": (self.since, UtcTime),
+            "until": (self.until, UtcTime),
+            "settled": (self.until - timedelta(days=1), UtcTime),
+            "since_key": (first_id(self.since), Id),
+            "until_key": (first_id(self.until), Id),
+        }
+
+
+def first_id(moment: datetime) -> UUID:
+    """Return the smallest UUIDv7 of a moment: what began later has a greater one."""
+    return UUID(int=(int(moment.timestamp() * 1000) << 80) | (7 << 76))
+
+
+def rows(
+    store: Store, query: str, period: Period, *, most: int, limit: timedelta
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns and the rows of a query, as values that JSON, CSV and pandas can hold.
+
+    Times are aware, ids are text. Raises BadInput for a query that the database refuses, or that
+    gives more than ``most`` rows; StoreUnavailable.
+    """
+    statement = sa.text(query)
+    wanted = set(statement.compile().params)
+    binds = [sa.bindparam(n, *of) for n, of in period.names.items() if n in wanted]
+    with store.patient() as patient, _only_reading(patient, limit) as connection:
+        try:
+            result = connection.execution_options(stream_results=True).execute(
+                statement.bindparams(*binds)
+            )
+            columns = list(result.keys())
+            found = [
+                dict(zip(columns, map(_plain, row), strict=True)) for row in _some(result, most)
+            ]
+        except exc.DBAPIError as error:
+            said = redact.text(str(error.orig.args[-1] if error.orig else error))
+            raise BadInput(f"the query cannot be answered: {said}") from error
+    if len(columns) != len(set(columns)):
+        raise BadInput("the query has two columns of the same name")
+    return columns, found
+
+
+def _some(result: Any, most: int) -> Iterator[Any]:
+    for number, row in enumerate(result):
+        if number >= most:
+            raise BadInput(
+                f"the query gives more than {most:,} rows", hint="Narrow it, by :since or by GROUP."
+            )
+        yield row
+
+
+@contextmanager
+def _only_reading(store: Store, limit: timedelta) -> Iterator[Connection]:
+    """Give a connection on which the database itself refuses every change, and every long query."""
+    with store.engine.connect() as connection:
+        if store.is_server:
+            name, factor = ("max_execution_time", 1000)  # milliseconds on MySQL
+            if getattr(connection.dialect, "is_mariadb", False):
+                name, factor = ("max_statement_time", 1)
+            for words in (
+                f"{name} = {int(limit.total_seconds() * factor)}",
+                "TRANSACTION READ ONLY",
+            ):
+                connection.exec_driver_sql(f"SET SESSION {words}")
+            connection.rollback()
+        else:
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+        yield connection
+        connection.rollback()
+        connection.invalidate()  # nobody else is to get a connection that cannot write
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as all databases mean it: times with their zone, ids and numbers plain."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    if isinstance(value, (bytes, bytearray)):
+        held = bytes(value)
+        return str(UUID(bytes=held)) if len(held) == _UUID_BYTES else held.hex()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value

@@ -1,0 +1,1 @@
+"""Checks of data: suites of expectations, how rows are judged by them, and what is said of it."""

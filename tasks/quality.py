@@ -1,0 +1,110 @@
+"""Steps that check data against suites of expectations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import acreate_markdown_artifact
+
+from reports.quality import page
+from reports.quality.checking import check
+from reports.quality.results import Found
+from reports.quality.rows import rows_of
+from smartops import redact
+from smartops.audit.recording import StepRecord
+from smartops.errors import ExpectationFailed
+from smartops.settings import get_settings
+from smartops.vocabulary import Effect
+from tasks.step import current_record, step
+
+_MOST_SAID = 5
+logger = logging.getLogger(__name__)
+
+
+@step(effect=Effect.READ, kind="check.quality")
+async def check_quality(
+    suite: str, rows: Any = None, look_back: timedelta = timedelta(days=2)
+) -> dict[str, Any]:
+    """Look at every expectation of a suite; put what is found, and the bad rows, on record.
+
+    Returns ``status`` (passed or warned), ``rows`` and ``quarantined`` (how many), ``good_rows``
+    (the others, of rows that were given), ``results``, ``page`` and ``quarantine`` (files). Raises
+    ExpectationFailed where an expectation failed, with all of this on record; BadInput.
+    """
+    found = await check(suite, rows, look_back=look_back)
+    record = current_record()
+    for result in found.results:
+        record.quality(suite=suite, **{**vars(result), "sentence": redact.text(result.sentence)})
+    files = _keep(record, found)
+    await _show(found)
+    failed = [result.sentence for result in found.results if result.status == "failed"]
+    if failed:
+        more = f"; and {len(failed) - _MOST_SAID} more" if failed[_MOST_SAID:] else ""
+        raise ExpectationFailed(f"suite {suite!r}: {'; '.join(failed[:_MOST_SAID])}{more}")
+    bad = {row.number for row in found.bad_rows}
+    given = [] if rows is None else rows_of(rows)
+    return {
+        "suite": suite,
+        "revision": found.revision,
+        "status": found.status,
+        "rows": sum(found.rows.values()),
+        "quarantined": len(found.bad_rows) + found.not_listed,
+        **files,
+        "results": [vars(result) for result in found.results],
+        "good_rows": [row for number, row in enumerate(given) if number not in bad],
+    }
+
+
+def _keep(record: StepRecord, found: Found) -> dict[str, str | None]:
+    """Keep the page, and the bad rows with their reasons, as evidence."""
+    folder = get_settings().evidence_dir / str(record.run_id) / str(record.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    about = f"Run {record.run_id}. Suite {found.revision[:12]}."
+    html = page.check_page(found.suite, datetime.now(UTC), found.results, found.bad_rows, about)
+    files = {"page": _write(record, folder / f"quality-{found.suite}.html", html, "text/html")}
+    if not found.bad_rows:
+        return {**files, "quarantine": None}
+    lines = [
+        json.dumps(redact.scrub(vars(bad)), ensure_ascii=False, default=str)
+        for bad in found.bad_rows
+    ]
+    place = folder / f"quarantine-{found.suite}.jsonl"
+    return {**files, "quarantine": _write(record, place, "\n".join(lines), "application/jsonl")}
+
+
+def _write(record: StepRecord, path: Path, text: str, media_type: str) -> str:
+    content = f"{text}\n".encode()
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    record.artifact(path.name, path, media_type, sha256=digest, size=len(content))
+    return str(path)
+
+
+async def _show(found: Found) -> None:
+    """Show the results in Prefect's UI; what is there already is on record, so it may fail."""
+    lines = [
+        f"**{found.status}**: {sum(found.rows.values())} rows, {len(found.bad_rows)} kept apart",
+        "",
+        "| status | found | rows | bad |",
+        "|---|---|---|---|",
+        *(
+            f"| {page.STATES[r.status]} {r.status} | {_cell(r.sentence)} | {r.checked_rows} "
+            f"| {r.bad_rows} |"
+            for r in found.results
+        ),
+    ]
+    try:
+        await acreate_markdown_artifact(
+            "\n".join(lines), key=f"quality-{found.suite}", description=f"Suite {found.suite}"
+        )
+    except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises
+        logger.warning("no artifact in Prefect's UI: %s", redact.text(str(error)))
+
+
+def _cell(text: str) -> str:
+    return redact.text(text).replace("|", "\\|").replace("\n", " ")

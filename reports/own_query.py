@@ -59,11 +59,9 @@ def rows(
     statement = sa.text(query)
     wanted = set(statement.compile().params)
     binds = [sa.bindparam(n, *of) for n, of in period.names.items() if n in wanted]
-    with store.patient() as patient, _only_reading(patient, limit) as connection:
+    with store.patient() as patient, _only_reading(patient, limit, most) as connection:
         try:
-            result = connection.execution_options(stream_results=True).execute(
-                statement.bindparams(*binds)
-            )
+            result = connection.execute(statement.bindparams(*binds))
             columns = list(result.keys())
             found = [
                 dict(zip(columns, map(_plain, row), strict=True)) for row in _some(result, most)
@@ -86,24 +84,24 @@ def _some(result: Any, most: int) -> Iterator[Any]:
 
 
 @contextmanager
-def _only_reading(store: Store, limit: timedelta) -> Iterator[Connection]:
+def _only_reading(store: Store, limit: timedelta, most: int) -> Iterator[Connection]:
     """Give a connection on which the database itself refuses every change, and every long query."""
     with store.engine.connect() as connection:
         if store.is_server:
-            name, factor = ("max_execution_time", 1000)  # milliseconds on MySQL
-            if getattr(connection.dialect, "is_mariadb", False):
-                name, factor = ("max_statement_time", 1)
-            for words in (
-                f"{name} = {int(limit.total_seconds() * factor)}",
-                "TRANSACTION READ ONLY",
-            ):
+            for words in (_time_limit(connection, limit), f"sql_select_limit = {most + 1}"):
                 connection.exec_driver_sql(f"SET SESSION {words}")
+            connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
             connection.rollback()
         else:
             connection.exec_driver_sql("PRAGMA query_only = ON")
         yield connection
-        connection.rollback()
-        connection.invalidate()  # nobody else is to get a connection that cannot write
+
+
+def _time_limit(connection: Connection, limit: timedelta) -> str:
+    seconds = limit.total_seconds()
+    if getattr(connection.dialect, "is_mariadb", False):
+        return f"max_statement_time = {seconds:g}"
+    return f"max_execution_time = {seconds * 1000:.0f}"
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ _JOBS = "tests/acceptance/test_jobs.py::"
 _SPEC = "tests/unit/test_spec.py::"
 _OPTIONS = "tests/acceptance/test_step_options.py::"
 _ALERTS = "tests/integration/test_alerts.py::"
+_QUALITY = "tests/acceptance/test_quality.py::"
 _RULES = "tests/unit/test_step_rules.py::"
 
 OPTION_TESTS: dict[str, str] = {
@@ -159,6 +160,9 @@ OPTION_TESTS: dict[str, str] = {
     "check.op": _OPTIONS + "test_each_option_of_a_check",
     "check.right": _OPTIONS + "test_each_option_of_a_check",
     "check.message": _OPTIONS + "test_each_option_of_a_check",
+    "check.quality.suite": _QUALITY + "test_each_option_of_a_check_of_data",
+    "check.quality.rows": _QUALITY + "test_each_option_of_a_check_of_data",
+    "check.quality.look_back": _QUALITY + "test_each_option_of_a_check_of_data",
     "tag condition.device": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
     "tag condition.tag": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",
     "tag condition.op": _LANGUAGE + "test_waiting_for_a_tag_and_for_a_page",

@@ -20,7 +20,7 @@ from reports.quality.rows import MOST_ROWS
 from reports.quality.suite import Suite
 from smartops.errors import SmartOpsError
 
-_CALLS_OUT = frozenset({"socket.connect", "socket.getaddrinfo", "socket.sendto"})
+_CALLS_OUT = frozenset({"socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.sendmsg"})
 
 
 def shut_off() -> None:

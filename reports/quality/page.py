@@ -16,8 +16,9 @@ from smartops.jobs.step import shorten
 
 STATES = {"passed": "✓", "warned": "!", "failed": "✗"}
 """Each status with a mark, so that its colour is not all that tells it."""
+WHY = "kept apart because"
 MOST_ROWS_SHOWN = 50
-_NUMBERS = ("rows", "bad", "bad %", "warn above %", "fail above %", "row")
+_NUMBERS = ("rows", "bad", "bad %", "warn above %", "fail above %", "#")
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,12 @@ def _bad(name: str, bad_rows: Sequence[BadRow]) -> Part:
     columns = list(dict.fromkeys(key for row in shown for key in row))
     rows = [
         {
-            "row": str(bad.number),
             **{key: shorten(row.get(key, "")) for key in columns},
-            "reason": redact.text("; ".join(bad.reasons)),
+            "#": str(bad.number),  # after the row's own: no column of it may take their place
+            WHY: redact.text("; ".join(bad.reasons)),
         }
         for bad, row in zip(bad_rows, shown, strict=False)
     ]
     more = len(bad_rows) - len(shown)
     text = f"The first {len(shown)} of {len(bad_rows)}." if more else ""
-    return Part(f"Bad rows of {name}", ("row", *columns, "reason"), rows, text)
+    return Part(f"Bad rows of {name}", ("#", *columns, WHY), rows, text)

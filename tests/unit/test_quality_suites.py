@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flows.quality import _on_the_record
+from flows.quality import _wanted
 from reports.quality import page, results, suite
 from reports.quality.expectations import KINDS
 from reports.quality.results import BadRow, Found
@@ -138,14 +138,14 @@ def test_a_page_needs_nothing_from_the_network() -> None:
     given = suite.Suite.model_validate(document())
     (of,) = given.datasets
     result = results.of_rows(of, of.expectations[0], 2, 1)
-    bad = BadRow(
-        "rows", 1, {"value": -1, "note": "<script>x</script>", "password": "hunter2"}, ["r"]
-    )
+    row = {"value": -1, "reason": "<script>x</script>", "password": "hunter2"}
+    bad = BadRow("rows", 1, row, ["too low"])
     html = page.check_page("s", datetime.now(UTC), [result], [bad])
     assert not re.search(r"(src|href)=|url\(|@import|https?:", html)
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
     assert "hunter2" not in html
+    assert "too low" in html
     assert "1 of 2 rows do not meet it (50 %)" in html
 
 
@@ -173,7 +173,8 @@ def test_nobody_pays_for_the_library_who_does_not_use_it() -> None:
 
 def test_the_flow_looks_at_what_needs_no_rows() -> None:
     """Every suite whose rows come from queries, and none that a step has to give rows."""
-    assert _on_the_record() == ["audit"]
+    assert _wanted(None) == _wanted([]) == ["audit"]
+    assert _wanted(["readings"]) == ["readings"]
 
 
 def test_the_page_lists_every_expectation() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import multiprocessing
 import os
@@ -22,6 +21,7 @@ from smartops import lock_waits, redact
 from smartops.audit import gaps, log_lines
 from smartops.audit.events import NO_RUN, Event, RunState, StepState
 from smartops.audit.journal import get_journal
+from smartops.audit.reading_batches import batches
 from smartops.drivers.quarantine import Change
 from smartops.drivers.readings import Command, CommandResult, Reading
 from smartops.errors import JournalFull, JournalUnavailable, SmartOpsError, UnknownOutcome
@@ -62,9 +62,6 @@ _NOT_TOLD = ("id", "function")
 _undecided: set[UUID] = set()
 """Runs with a step whose effect may have happened when the run was cancelled."""
 _guard = threading.Lock()
-_READINGS_AN_EVENT = 30_000
-"""Bytes: what is above 64 KiB would be cut."""
-_LONGEST_REASON = 2000
 logger = logging.getLogger(__name__)
 
 
@@ -292,18 +289,7 @@ class StepRecord:
 
     def readings(self, device: str, readings: Sequence[Reading]) -> None:
         """Put readings on record, in batches that an event can hold."""
-        batch: list[dict[str, Any]] = []
-        size = 0
-        for reading in readings:
-            plain = reading.as_json()
-            plain["reason"] = plain["reason"][:_LONGEST_REASON]
-            length = len(json.dumps(plain, default=str))
-            if batch and size + length > _READINGS_AN_EVENT:
-                self._append("readings", device=device, readings=batch)
-                batch, size = [], 0
-            batch.append(plain)
-            size += length
-        if batch:
+        for batch in batches(readings):
             self._append("readings", device=device, readings=batch)
 
     def artifact(self, name: str, place: str, media_type: str, *, sha256: str, size: int) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,11 @@ from reports.quality import page
 from reports.quality.checking import check
 from reports.quality.results import Found
 from reports.quality.rows import rows_of
-from smartops import redact
+from smartops import evidence_store, redact
 from smartops.audit.recording import StepRecord
 from smartops.errors import ExpectationFailed
-from smartops.settings import get_settings
 from smartops.vocabulary import Effect
+from tasks.evidence import keep
 from tasks.step import current_record, step
 
 _MOST_SAID = 5
@@ -40,7 +42,7 @@ async def check_quality(
     record = current_record()
     for result in found.results:
         record.quality(suite=suite, **{**vars(result), "sentence": redact.text(result.sentence)})
-    files = _keep(record, found)
+    files = await _keep(record, found)
     await _show(found)
     failed = [result.sentence for result in found.results if result.status == "failed"]
     if failed:
@@ -60,29 +62,46 @@ async def check_quality(
     }
 
 
-def _keep(record: StepRecord, found: Found) -> dict[str, str | None]:
-    """Keep the page, and the bad rows with their reasons, as evidence."""
-    folder = get_settings().evidence_dir / str(record.run_id) / str(record.id)
-    folder.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class _File:
+    """A file that the check leaves as evidence."""
+
+    path: Path
+    media_type: str
+    content: bytes
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    def write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(self.content)
+
+
+async def _keep(record: StepRecord, found: Found) -> dict[str, str | None]:
+    """Keep the page, and the bad rows with their reasons, as evidence; return their places."""
+    folder = evidence_store.folder_of(record.run_id, record.id)
     about = f"Run {record.run_id}. Suite {found.revision[:12]}."
     html = page.check_page(found.suite, datetime.now(UTC), found.results, found.bad_rows, about)
-    files = {"page": _write(record, folder / f"quality-{found.suite}.html", html, "text/html")}
-    if not found.bad_rows:
-        return {**files, "quarantine": None}
-    lines = [
-        json.dumps(redact.scrub(vars(bad)), ensure_ascii=False, default=str)
-        for bad in found.bad_rows
-    ]
-    place = folder / f"quarantine-{found.suite}.jsonl"
-    return {**files, "quarantine": _write(record, place, "\n".join(lines), "application/jsonl")}
-
-
-def _write(record: StepRecord, path: Path, text: str, media_type: str) -> str:
-    content = f"{text}\n".encode()
-    path.write_bytes(content)
-    digest = hashlib.sha256(content).hexdigest()
-    record.artifact(path.name, path, media_type, sha256=digest, size=len(content))
-    return str(path)
+    files = [_File(folder / f"quality-{found.suite}.html", "text/html", f"{html}\n".encode())]
+    if found.bad_rows:
+        rows = [redact.scrub(vars(bad)) for bad in found.bad_rows]
+        text = "".join(f"{json.dumps(row, ensure_ascii=False, default=str)}\n" for row in rows)
+        path = folder / f"quarantine-{found.suite}.jsonl"
+        files.append(_File(path, "application/jsonl", text.encode()))
+    for file in files:
+        await asyncio.to_thread(file.write)
+    places = [*(await keep(record, files)).values(), None]
+    return {"page": places[0], "quarantine": places[1]}
 
 
 async def _show(found: Found) -> None:

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from smartops.audit.column_types import Id, LongText, UtcTime
 from smartops.audit.migrations.resumable import create_table, drop_tables
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 

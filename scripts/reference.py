@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -14,6 +14,8 @@ from pydantic_core import PydanticUndefined
 from scripts.fault_table import MATRICES, Matrix
 from scripts.option_tests import OPTION_TESTS
 from smartops import errors
+from smartops.alerts import policy as alert_policy
+from smartops.alerts import rules as alert_rules
 from smartops.drivers.device_tag import DeviceTag, Interlock
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tags import Tag
@@ -30,6 +32,7 @@ from smartops.page_actions import ACTIONS, Target
 from smartops.page_table import Column
 from smartops.settings import PROJECT_ROOT, Settings
 
+_BELOW = {"retry", "missed", "skip_on", "alert", "throttle"}
 FOLDER = PROJECT_ROOT / "docs" / "reference"
 NOTE = "<!-- Written by `make docs` from the code. Do not edit. -->\n\n"
 
@@ -132,7 +135,11 @@ def _fields(model: type[BaseModel], names: tuple[str, ...]) -> Iterator[str]:
         if field.is_required():
             default = "required" if name != "kind" else ""
         elif field.default_factory is not None:
-            default = "see below" if name in {"retry", "missed", "skip_on", "alert"} else "empty"
+            default = (
+                "see below"
+                if name in {"retry", "missed", "skip_on", "alert", "throttle"}
+                else "empty"
+            )
         else:
             default = _default(field.default)
         rows.append(f"| `{name}` | {default} | {field.description or 'which kind of step it is'} |")
@@ -149,6 +156,23 @@ def _default(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(f"`{item}`" for item in value)
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def alerts_page() -> str:
+    """Return the page of the files of alerts."""
+    parts = [
+        "# Files of alerts",
+        "`SMARTOPS_ALERTS` names a YAML file, or a folder whose files are taken together. Unknown "
+        "keys are refused. How they are used: [Be alerted](../how-to/alerts.md).",
+        *_model("The file", alert_policy.Policy),
+    ]
+    for kind in get_args(get_args(alert_rules.Rule)[0]):
+        (name,) = get_args(kind.model_fields["on"].annotation)
+        fields = tuple(field for field in kind.model_fields if field != "on")
+        parts += [f"## Rule `on: {name}`", (kind.__doc__ or "").strip(), *_fields(kind, fields)]
+    for title in ("Channel", "Throttle", "Route", "Escalation", "Calendar", "Shift", "Maintenance"):
+        parts += _model(title, getattr(alert_policy, title))
+    return "\n\n".join(parts)
 
 
 def options_page() -> str:
@@ -229,6 +253,7 @@ PAGES = {
     "errors.md": errors_page,
     "job-language.md": language_page,
     "tag-maps.md": tags_page,
+    "alerts.md": alerts_page,
 }
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from smartops import redact
 from smartops.cli import (
+    alerts,
     audit,
     bridge,
     changing,
@@ -45,6 +46,7 @@ app.add_typer(control.app, name="approve")
 app.add_typer(devices.app, name="device")
 app.add_typer(bridge.app, name="bridge")
 app.add_typer(audit.app, name="audit")
+app.add_typer(alerts.app, name="alert")
 report.add_to(app)
 app.add_typer(quality.app, name="quality")
 

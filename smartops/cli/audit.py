@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from rich.text import Text
 from smartops.audit.store import Store
 from smartops.cli.connection import audit_store
 from smartops.cli.output import local_time, out, print_json, table
-from smartops.errors import BadInput
+from smartops.errors import BadInput, SmartOpsError
 from smartops.settings import get_settings
 
 if TYPE_CHECKING:
@@ -88,11 +89,28 @@ def verify(
         verdict = verify.verify(store, trusted, anchors.anchored_hashes(published))
         if tables and verdict.ok:
             verdict.first_bad = replay.first_difference(store)
+        if not verdict.ok:
+            _tell_alerts(store, verdict)
     if as_json:
         print_json(verdict.as_json())
     else:
         _print_verdict(verdict)
     return 0 if verdict.ok else 1
+
+
+def _tell_alerts(store: Store, verdict: Verdict) -> None:
+    """Put on record that the record is not whole: a rule of alerts may wait for that."""
+    from smartops.audit.events import NO_RUN, Event  # noqa: PLC0415 - slow to import
+    from smartops.audit.journal import get_journal  # noqa: PLC0415
+    from smartops.audit.shipping import ship_all  # noqa: PLC0415
+
+    bad = verdict.first_bad
+    body = {"ok": False, "events": verdict.events, "runs": verdict.runs}
+    with contextlib.suppress(SmartOpsError):  # who verifies may be no more than a reader
+        get_journal().append(
+            Event("audit.verified", NO_RUN, {**body, "first_bad": bad and _bad(bad)})
+        )
+        ship_all(store, get_settings().journal_dir)
 
 
 def _print_verdict(verdict: Verdict) -> None:

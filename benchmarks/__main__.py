@@ -15,6 +15,7 @@ NAMES = (
     "ingest",
     "verify",
     "search",
+    "reports",
     "modbus",
     "contended",
     "quarantine",

@@ -253,9 +253,9 @@ class Plant:
         }
 
     def _id(self, at: datetime) -> UUID:
-        """Return an id as version 7 makes it, of a moment and of the seed."""
+        """Return an id as version 7 makes it, of a moment and of the seed; its last byte is 0."""
         milliseconds = int(at.timestamp() * 1000)
-        tail = self._random.getrandbits(74)
+        tail = self._random.getrandbits(66) << 8
         value = milliseconds << 80 | 7 << 76 | (tail >> 62) << 64 | 2 << 62 | tail & (1 << 62) - 1
         return UUID(int=value)
 

@@ -94,9 +94,7 @@ def _time(timed: dict[str, float], name: str, work: Callable[[], object]) -> Non
     begun = time.perf_counter()
     work()
     timed[name] = round(time.perf_counter() - begun, 1)
-    print(
-        f"  ({name} {timed[name]}, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB)"
-    )
+    print(f"  ({name} {timed[name]})", flush=True)
 
 
 def _copy(store: Store) -> None:

@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     )
     mail_server: str = Field(
         default="localhost:25",
-        description="SMTP server for `mail:` anchors, as host:port.",
+        description="SMTP server for `mail:` anchors and mailed reports, as host:port.",
     )
     mail_from: str = Field(default="smartops@localhost", description="The sender of mails.")
     retention_days: int | None = Field(
@@ -217,6 +217,11 @@ class Settings(BaseSettings):
     def evidence_dir(self) -> Path:
         """Where screenshots and other evidence are kept, a folder for each run."""
         return self.home / "evidence"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Where the pages of scheduled reports are, a folder for each report."""
+        return self.home / "reports"
 
     @property
     def progress_dir(self) -> Path:

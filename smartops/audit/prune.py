@@ -14,7 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from smartops.audit import alert_tables, chain, models, report_tables
+from smartops.audit import alert_tables, chain, kept_reports, models, report_tables
 from smartops.audit.events import NO_RUN, Event
 from smartops.audit.journal import Journal
 from smartops.audit.keys import SigningKey
@@ -230,6 +230,8 @@ def _delete(store: Store, before: datetime, low: bytes, held: set[UUID]) -> None
     over = (run.c.started_at < before) & (run.c.ended_at < before)
     _delete_where(store, run, over, held, column="id")
     _delete_where(store, models.stream, models.stream.c.id < low, set())
+    with store.transaction() as connection:
+        kept_reports.delete_unused(connection)
 
 
 def _delete_guarded(store: Store, table: sa.Table, condition: sa.ColumnElement[bool]) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from smartops.cli.connection import audit_store
 from smartops.cli.options import read_params
-from smartops.cli.output import out, table
+from smartops.cli.output import local_time, out, table
 from smartops.errors import BadInput
 from smartops.settings import get_settings
 
@@ -22,7 +22,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def report(
-    name: Annotated[str, typer.Argument(help="Which report; `list` names them all.")],
+    name: Annotated[str, typer.Argument(help="Its name; `list` gives all, `kept` what was kept.")],
     from_: Annotated[
         str | None, typer.Option("--from", help="The first day or moment, such as 2026-11-21.")
     ] = None,
@@ -39,6 +39,9 @@ def report(
     only: Annotated[
         str | None, typer.Option("--table", help="With --format csv: this table alone.")
     ] = None,
+    digest: Annotated[
+        str | None, typer.Option("--hash", help="With `kept`: the one with this hash, as it was.")
+    ] = None,
     about: Annotated[
         list[str] | None, typer.Option("-p", help="What it is about: job=NAME, run=ID.")
     ] = None,
@@ -50,6 +53,11 @@ def report(
         kinds = [catalogue.find(each) for each in catalogue.names()]
         out.print(table(["report", "about"], [(kind.name, kind.description) for kind in kinds]))
         return
+    if name == "kept":
+        _kept(digest, output)
+        return
+    if digest is not None:
+        raise BadInput("--hash goes with `smartops report kept`")
     if form not in catalogue.FORMATS:
         raise BadInput(f"--format {form}: it is one of {', '.join(catalogue.FORMATS)}")
     if only is not None and form != "csv":
@@ -67,6 +75,26 @@ def report(
     else:
         made = catalogue.rendered(document, form)
     _write(made, output or Path(f"{name}-{time.start:%Y-%m-%d}.{form}"))
+
+
+def _kept(digest: str | None, output: Path | None) -> None:
+    """List the reports that were kept, or write one as it was."""
+    from smartops.audit import kept_reports  # noqa: PLC0415 - slow to import
+
+    with audit_store() as store:
+        if digest is not None:
+            if output is None:
+                raise BadInput("--hash needs -o: where the report is to be written")
+            _write(kept_reports.content_of(store, digest), output)
+            return
+        rows = [
+            (
+                *(one.name, local_time(one.period_from), one.media_type.partition(";")[0]),
+                *(one.bytes, one.sha256[:12], local_time(one.made_at)),
+            )
+            for one in kept_reports.kept(store)
+        ]
+    out.print(table(["report", "from", "format", "bytes", "hash", "made"], rows))
 
 
 def _write(made: bytes, path: Path) -> None:

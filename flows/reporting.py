@@ -1,0 +1,134 @@
+"""Makes a report on a schedule: keeps it, shows it in Prefect, and mails it."""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import (
+    acreate_link_artifact,
+    acreate_markdown_artifact,
+    acreate_table_artifact,
+)
+
+from reports import catalogue, mail
+from reports.as_data import plain
+from reports.catalogue import Format
+from reports.document import Document
+from reports.period import Period, between, zone_of
+from smartops import audited
+from smartops.audit import kept_reports, shipping
+from smartops.audit.store import Store
+from smartops.errors import ServiceUnavailable
+from smartops.settings import get_settings
+
+_MAIL_LIMIT_S = 60
+_MOST_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Made:
+    """A report in its formats, each with the hash under which it is kept."""
+
+    document: Document
+    files: dict[Format, bytes]
+    hashes: dict[str, str]
+    page: Path
+    """The page as a file in the home folder."""
+
+
+@flow(name="report", persist_result=False, retries=0)
+@audited
+async def report(
+    name: str = "operations",
+    span: Literal["day", "week", "month"] = "day",
+    start: str | None = None,
+    end: str | None = None,
+    about: dict[str, str] | None = None,
+    to: list[str] | None = None,
+    pdf: bool = True,
+) -> dict[str, Any]:
+    """Make a report, keep it in the database, show it beside the run, and mail it.
+
+    Args:
+        name: Which report; `smartops report list` names them.
+        span: Its period where no start is given: the last whole day, week or month.
+        start: The first day or moment, such as 2026-11-21.
+        end: The last day, or the moment that it goes up to.
+        about: What it is about, such as {"job": "line-check"}.
+        to: Who gets it by mail. Empty: nobody.
+        pdf: Whether it is printed as well; needs a browser.
+    """
+    zone = get_settings().report_timezone
+    zone_of(zone)
+    period = between(start, end, zone, span, datetime.now(UTC))
+    made = await asyncio.to_thread(_make, name, period, about or {}, pdf)
+    await _show(made)
+    if to:
+        await asyncio.to_thread(send, made, to)
+    get_run_logger().info("%s, %s: %s", name, period.label, " ".join(made.document.summary))
+    return {"report": name, "from": period.start.isoformat(), "kept": made.hashes}
+
+
+def _make(name: str, period: Period, about: dict[str, str], pdf: bool) -> Made:
+    settings = get_settings()
+    store = Store(settings.store_url)
+    try:
+        shipping.ship_all(store, settings.journal_dir)
+        return make(name, period, about, store=store, pdf=pdf)
+    finally:
+        store.close()
+
+
+def make(name: str, period: Period, about: dict[str, str], *, store: Store, pdf: bool) -> Made:
+    """Make a report in all formats, and keep them. Raises StoreUnavailable, BadInput."""
+    forms = [form for form in catalogue.FORMATS if pdf or form != "pdf"]
+    document = catalogue.build(store, catalogue.find(name), period, about)
+    files = {form: catalogue.rendered(document, form) for form in forms}
+    times = (period.start, period.end)
+    hashes = {
+        str(form): kept_reports.keep(store, name, times, catalogue.MEDIA_TYPES[form], content)
+        for form, content in files.items()
+    }
+    page = get_settings().reports_dir / name / f"{mail.file_name(document)}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_bytes(files["html"])
+    return Made(document, files, hashes, page)
+
+
+async def _show(made: Made) -> None:
+    """Put the summary, the first table and a link to the page beside the run in Prefect."""
+    document = made.document
+    key = f"report-{document.name}"
+    about = f"{document.title}, {document.period.label}"
+    await acreate_markdown_artifact(mail.as_markdown(document), key=key, description=about)
+    for table in document.tables()[:1]:
+        names = [column.title for column in table.columns]
+        rows = [dict(zip(names, map(plain, row), strict=False)) for row in table.rows[:_MOST_ROWS]]
+        if rows:
+            await acreate_table_artifact(rows, key=f"{key}-{table.name}", description=about)
+    await acreate_link_artifact(
+        made.page.as_uri(), link_text=made.page.name, key=f"{key}-page", description=about
+    )
+
+
+def send(made: Made, to: list[str]) -> None:
+    """Mail the page, and the PDF where there is one. Raises ServiceUnavailable."""
+    settings = get_settings()
+    wanted: tuple[Format, ...] = ("html", "pdf")
+    files = {form: made.files[form] for form in wanted if form in made.files}
+    message = mail.message(made.document, files, sender=settings.mail_from, to=to)
+    host, _, port = settings.mail_server.partition(":")
+    try:
+        with smtplib.SMTP(host, int(port or 25), timeout=_MAIL_LIMIT_S) as server:
+            server.send_message(message)
+    except (OSError, smtplib.SMTPException) as error:
+        raise ServiceUnavailable(
+            f"the report was kept, and not mailed: {settings.mail_server}: {error}",
+            hint="Check SMARTOPS_MAIL_SERVER; then run the report again.",
+        ) from error

@@ -16,6 +16,7 @@ from smartops.cli import (
     changing,
     control,
     devices,
+    evidence,
     jobs,
     plant,
     quality,
@@ -40,6 +41,7 @@ plant.add_to(app)
 changing.add_to(jobs.app)
 app.add_typer(jobs.app, name="job")
 control.add_to(runs.app)
+evidence.add_to(runs.app)
 app.add_typer(runs.app, name="run")
 app.add_typer(scheduling.app, name="schedule")
 app.add_typer(control.app, name="approve")

@@ -168,6 +168,17 @@ async def running(launch: Launch, name: str) -> AsyncIterator[Browser]:
 
 
 async def _start(launch: Launch, name: str) -> RunningBrowser:
+    """Start a browser; a start that is broken off half-way would leave processes behind."""
+    starting = asyncio.create_task(_started(launch, name))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(errors.SmartOpsError):
+            await (await starting).stop()
+        raise
+
+
+async def _started(launch: Launch, name: str) -> RunningBrowser:
     mark = f"--smartops-browser={os.getpid()}-{uuid4().hex[:12]}"
     args = [*_QUIET, mark] if launch.kind == "chromium" else []
     if os.geteuid() == 0 and launch.kind == "chromium":

@@ -24,7 +24,7 @@ class Running(Protocol):
         """End it, whatever state it is in. It never raises."""
 
 
-class _Pool:
+class Pool:
     """What is kept warm by one process, in one event loop."""
 
     def __init__(self) -> None:
@@ -54,7 +54,12 @@ class _Pool:
         self._running.clear()
 
 
-_pool: ContextVar[_Pool | None] = ContextVar("smartops_browsers", default=None)
+_pool: ContextVar[Pool | None] = ContextVar("smartops_browsers", default=None)
+
+
+def current() -> Pool | None:
+    """Return what is kept warm around this code; it may be another process's or loop's."""
+    return _pool.get()
 
 
 @asynccontextmanager
@@ -64,7 +69,7 @@ async def kept_warm() -> AsyncIterator[None]:
     if outer is not None and outer.is_ours():
         yield
         return
-    pool = _Pool()
+    pool = Pool()
     token = _pool.set(pool)
     try:
         yield

@@ -294,6 +294,8 @@ def _not_rehearsed(step: StepBase) -> str:
     """Return why a step is not made in a rehearsal, "" where it is."""
     if step.kind == "python.call":
         return "a function of one's own may reach anything: it is not called in a rehearsal"
+    if step.kind == "browser.selenium":
+        return "a script of one's own may reach anything: it is not run in a rehearsal"
     return ""
 
 

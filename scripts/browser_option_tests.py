@@ -7,6 +7,7 @@ from smartops.page_actions import ACTIONS
 _ZOO = "tests/integration/test_browser_zoo.py::"
 _PROFILES = "tests/integration/test_browser_profiles.py::"
 _EVIDENCE = "tests/integration/test_browser_evidence.py::"
+_STEPS = "tests/acceptance/test_browser_steps.py::"
 _DRIVER = "tests/integration/test_browser_driver.py::"
 
 _ROWS: dict[str, str] = {
@@ -44,8 +45,10 @@ _ROWS: dict[str, str] = {
     "profile.password profile.width profile.height",
     _DRIVER + "test_an_element_that_does_not_come": "profile.timeout",
     _DRIVER + "test_a_missing_browser": "profile.executable",
-    _EVIDENCE + "test_what_is_kept_of_a_failure": "browser.run.evidence",
-    _EVIDENCE + "test_evidence_of_what_went_well": "browser.run.keep_evidence",
+    _STEPS + "test_each_option_of_a_browser_step": "browser.run.evidence browser.run.keep_evidence",
+    _STEPS + "test_each_option_of_a_selenium_step": "browser.selenium.script "
+    "browser.selenium.runner browser.selenium.select browser.selenium.marks "
+    "browser.selenium.args browser.selenium.profile",
     _EVIDENCE + "test_the_canary_is_found_nowhere": "profile.secrets",
     _PROFILES + "test_what_pages_see": "profile.locale profile.timezone profile.user_agent",
     _PROFILES + "test_which_browser": "profile.browser profile.headless",

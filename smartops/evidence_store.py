@@ -7,6 +7,7 @@ and its place on record says so.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -23,6 +24,36 @@ from smartops.errors import BadInput
 from smartops.settings import get_settings
 
 logger = logging.getLogger(__name__)
+MEDIA_TYPES = {
+    ".png": "image/png",
+    ".pdf": "application/pdf",
+    ".zip": "application/zip",
+    ".har": "application/json",
+    ".txt": "text/plain",
+    ".csv": "text/csv",
+    ".xml": "application/xml",
+    ".webm": "video/webm",
+}
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """A file that is kept."""
+
+    name: str
+    path: Path
+    media_type: str
+    sha256: str
+    size: int
+    """In bytes."""
+
+
+def kept_file(path: Path) -> KeptFile:
+    """Return a file with its checksum."""
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+    return KeptFile(path.name, path, media_type, digest, path.stat().st_size)
 
 
 def folder_of(run: UUID, step: UUID) -> Path:

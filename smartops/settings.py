@@ -89,6 +89,16 @@ class Settings(BaseSettings):
         description="The browser to use where a profile names none. Default: Chromium or Chrome "
         "found on the machine, else the one that `playwright install chromium` made.",
     )
+    selenium_scripts: Path | None = Field(
+        default=None,
+        description="The folder with the scripts of `browser.selenium` steps. Default: `selenium` "
+        "in the home folder.",
+    )
+    selenium_python: Path | None = Field(
+        default=None,
+        description="The Python that runs them, such as that of a virtual environment of their "
+        "own. Default: SmartOps' own.",
+    )
     browser_memory: ByteSize = Field(
         default=ByteSize(2_000_000_000),
         gt=0,
@@ -232,6 +242,11 @@ class Settings(BaseSettings):
     def locks_dir(self) -> Path:
         """Where the lock files of physical resources are."""
         return self.home / "locks"
+
+    @property
+    def selenium_folder(self) -> Path:
+        """Where the scripts of ``browser.selenium`` steps are."""
+        return self.selenium_scripts or self.home / "selenium"
 
     @property
     def upload_folders(self) -> tuple[Path, ...]:

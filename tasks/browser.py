@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from prefect import get_run_logger
 
 from blocks import BrowserProfile, load_connection
-from smartops import evidence_store
+from smartops import evidence_store, locks, redact
 from smartops.audit import recording
 from smartops.audit.recording import StepRecord
-from smartops.errors import ExpectationFailed, TransientError, UnknownOutcome
+from smartops.drivers import selenium_script
+from smartops.drivers.browser_masking import Masker
+from smartops.errors import ExpectationFailed, RehearsalRefused, TransientError, UnknownOutcome
+from smartops.evidence_store import KeptFile, kept_file
 from smartops.page_actions import Action
+from smartops.rehearsal import rehearsing
 from smartops.settings import get_settings
 from smartops.vocabulary import Effect
 from tasks.evidence import keep
@@ -147,3 +154,78 @@ def _own_record(profile: BrowserProfile, effect: Effect) -> StepRecord:
         attempt=1,
         inputs={"profile": {"connection": profile.connection_name}},
     )
+
+
+@step(effect=Effect.UNSAFE, kind="browser.selenium")
+async def run_selenium(
+    script: str,
+    runner: Literal["pytest", "python"] = "pytest",
+    select: str = "",
+    marks: str = "",
+    args: Sequence[str] = (),
+    profile: BrowserProfile | str | None = None,
+) -> dict[str, Any]:
+    """Run an existing Selenium script in a process that ends with this step, whatever it does.
+
+    Returns ``passed``, ``failed``, ``errors``, ``skipped``, the exit ``status`` and the ``tests``.
+    Raises BadInput, MissingProgram, RehearsalRefused; UnknownOutcome when a script failed that may
+    not be repeated, else ExpectationFailed.
+    """
+    current_record().touched = False
+    if rehearsing.get():
+        raise RehearsalRefused("a script of one's own may reach anything")
+    if isinstance(profile, str):
+        profile = await load_connection(BrowserProfile, profile)
+    found = selenium_script.find_script(script)
+    await selenium_script.check_python(runner)
+    chosen = [*(["-k", select] if select else []), *(["-m", marks] if marks else []), *args]
+    told = _told(profile) if profile else {}
+    return await _run(selenium_script.Script(found, runner, tuple(chosen), told), profile)
+
+
+async def _run(script: selenium_script.Script, profile: BrowserProfile | None) -> dict[str, Any]:
+    """Run a script, keep what it leaves, and say how it went."""
+    record = current_record()
+    folder = evidence_store.folder_of(record.run_id, record.id)
+    logger = get_run_logger()
+    alone = profile is not None and not profile.shared
+    name = profile.connection_name if profile else ""
+    try:
+        async with locks.exclusive(f"browser://{name}") if alone else nullcontext():
+            record.touched = True
+            status = await selenium_script.run(script, folder, lambda line: logger.info("%s", line))
+        tests = selenium_script.read_report(folder)
+    finally:
+        await keep(record, await asyncio.to_thread(_left_in, folder, profile))
+    problem = selenium_script.problem(script, tests, status)
+    if isinstance(problem, ExpectationFailed) and record.effect is Effect.UNSAFE:
+        raise UnknownOutcome(
+            f"{problem}; the script may have done something before",
+            hint="Look at its report, or declare the step's effect if it may be repeated.",
+        )
+    if problem is not None:
+        raise problem
+    return selenium_script.output(tests, status)
+
+
+def _told(profile: BrowserProfile) -> dict[str, str]:
+    """Return what a script is told of a profile."""
+    from smartops.drivers.browser import find_executable  # noqa: PLC0415 - as above
+
+    site = profile.connection
+    told = {"BASE_URL": site.base_url, "USERNAME": site.username, "PASSWORD": site.password}
+    told["BROWSER"] = str(find_executable(site.executable) or "")
+    told |= {f"SECRET_{name.upper()}": secret for name, secret in site.secrets.items()}
+    return {f"SMARTOPS_{name}": value for name, value in told.items() if value}
+
+
+def _left_in(folder: Path, profile: BrowserProfile | None) -> list[KeptFile]:
+    """Return what a script has left, its texts without secrets."""
+    secrets = profile.connection.all_secrets() if profile else set()
+    masker = Masker(redact.secrets() | secrets)
+    kept = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_file() and not path.is_symlink():
+            path.write_bytes(masker.data(path.read_bytes()))
+            kept.append(kept_file(path))
+    return kept

@@ -20,8 +20,9 @@ from playwright.async_api import Error as PlaywrightError
 
 from smartops import errors, locks
 from smartops.drivers import browser_state
-from smartops.drivers.browser_evidence import NOTHING, Keeping, KeptFile, Recorder
+from smartops.drivers.browser_evidence import NOTHING, Keeping, Recorder
 from smartops.drivers.browser_process import Launch, how_to_install, running
+from smartops.evidence_store import KeptFile
 from smartops.page_actions import Action, Target
 from smartops.rehearsal import check_host, check_url, is_here, rehearsing
 from smartops.settings import get_settings

@@ -16,8 +16,8 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Locator, Response, expect
 
 from smartops import errors
-from smartops.drivers.browser_evidence import KeptFile
 from smartops.drivers.browser_locating import CELLS, locate
+from smartops.evidence_store import KeptFile
 from smartops.page_actions import (
     Action,
     Click,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import shutil
 from collections.abc import AsyncIterator, Iterable
@@ -20,18 +19,9 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from smartops import redact
 from smartops.drivers.browser_masking import Masker
+from smartops.evidence_store import KeptFile, kept_file
 
 Kind = Literal["screenshot", "console", "trace", "har", "video"]
-MEDIA_TYPES = {
-    ".png": "image/png",
-    ".pdf": "application/pdf",
-    ".zip": "application/zip",
-    ".har": "application/json",
-    ".txt": "text/plain",
-    ".csv": "text/csv",
-    ".xml": "application/xml",
-    ".webm": "video/webm",
-}
 _FINISH_S, _PICTURE_WAIT_MS, _PICTURE_TRIES = 15.0, 3000, 3
 _MOST_LINES = 10_000
 _COOKIE_LENGTH = 8
@@ -66,26 +56,6 @@ class Keeping:
 
 
 NOTHING = Keeping()
-
-
-@dataclass(frozen=True)
-class KeptFile:
-    """A file that is kept."""
-
-    name: str
-    path: Path
-    media_type: str
-    sha256: str
-    size: int
-    """In bytes."""
-
-
-def kept_file(path: Path) -> KeptFile:
-    """Return a file with its checksum."""
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-    return KeptFile(path.name, path, media_type, digest, path.stat().st_size)
 
 
 class Recorder:

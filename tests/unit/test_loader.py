@@ -42,7 +42,7 @@ steps:
         "job.yaml:12: steps.2: unknown kind 'nope'; "
         "known: rest.request, modbus.read, modbus.write, opcua.read, opcua.write, opcua.call, "
         "mqtt.publish, mqtt.ask, serial.ask, serial.listen, "
-        "browser.run, wait, assert, check.quality, approval, job, python.call",
+        "browser.run, browser.selenium, wait, assert, check.quality, approval, job, python.call",
         "job.yaml:14: steps.3: kind is missing",
     ]
 

@@ -20,6 +20,8 @@ NAMES = (
     "contended",
     "quarantine",
     "leaks",
+    "browser",
+    "browser_leaks",
     "latency",
     "throughput",
     "memory",

@@ -194,9 +194,10 @@ async def _run(script: selenium_script.Script, profile: BrowserProfile | None) -
         async with locks.exclusive(f"browser://{name}") if alone else nullcontext():
             record.touched = True
             status = await selenium_script.run(script, folder, lambda line: logger.info("%s", line))
-        tests = selenium_script.read_report(folder)
     finally:
-        await keep(record, await asyncio.to_thread(_left_in, folder, profile))
+        left = await asyncio.to_thread(_left_in, folder, profile)
+        tests = selenium_script.read_report(folder)  # without secrets now
+        await keep(record, left)
     problem = selenium_script.problem(script, tests, status)
     if isinstance(problem, ExpectationFailed) and record.effect is Effect.UNSAFE:
         raise UnknownOutcome(

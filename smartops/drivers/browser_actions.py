@@ -17,10 +17,11 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page, Response
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from smartops import errors
+from smartops import errors, redact
 from smartops.drivers import browser_doing
 from smartops.drivers.browser import Login, Session
 from smartops.drivers.browser_locating import locate
+from smartops.drivers.browser_masking import Masker
 from smartops.page_actions import Action, Dialog, Evaluate, Goto, Tab, Target
 
 _UNREACHABLE = (
@@ -69,8 +70,16 @@ class Actor:
         """Do all actions in order; log in where the profile says how and there is no session.
 
         Raises PageNotReady, AuthenticationFailed, ServiceUnavailable, ExpectationFailed,
-        BrowserCrashed, BadInput.
+        BrowserCrashed, BadInput; what a page says of a secret stands in none of them.
         """
+        try:
+            return await self._perform_all(actions)
+        except errors.SmartOpsError as error:
+            masker = Masker(redact.secrets() | self.connection.all_secrets())
+            error.args = (masker.text(str(error.args[0])), *error.args[1:])
+            raise
+
+    async def _perform_all(self, actions: Sequence[Action]) -> Visit:
         self._check(actions)
         try:
             await self._all(actions)

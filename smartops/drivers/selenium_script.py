@@ -168,9 +168,14 @@ def _test(case: ET.Element) -> Test:
     state, message = "passed", ""
     for found, called in (("failure", "failed"), ("error", "error"), ("skipped", "skipped")):
         if (node := case.find(found)) is not None:
-            state, message = called, (node.get("message") or "").strip()
+            state, message = called, _first_line(node.get("message") or "")
     name = f"{case.get('classname', '')}::{case.get('name', '')}".removeprefix("::")
     return Test(name, state, float(case.get("time", 0.0)), message[:_LONGEST_LINE])
+
+
+def _first_line(text: str) -> str:
+    """Return the first line: behind it pytest shows values, such as all variables."""
+    return text.strip().partition("\n")[0]
 
 
 def output(tests: Sequence[Test], status: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from prefect.client.schemas.objects import RunInput, State, TaskRunResult
@@ -64,6 +65,11 @@ class StepCalls:
     _undoings: dict[str, str] = field(default_factory=dict)
     """The steps that take others back, and which they take back."""
     _task_runs: dict[str, RunInput] = field(default_factory=dict)
+
+    @cached_property
+    def _approvals(self) -> frozenset[str]:
+        """The steps that ask somebody."""
+        return frozenset(step.id for step in self.plan.job.steps if isinstance(step, Approval))
 
     def known(self, item: Item | None = None) -> dict[str, Any]:
         """Return what expressions may name."""
@@ -247,18 +253,14 @@ class StepCalls:
 
     def _approvers(self, step_id: str) -> str:
         """Return who has approved what a step comes behind, "" where nobody had to."""
+        asked = {name for name in self._approvals if name in self.outputs}
         behind: set[str] = set()
-        queue = [step_id]
+        queue = [step_id] if asked else []
         while queue:
             new = self.plan.needs.get(queue.pop(), frozenset()) - behind
             behind |= new
             queue += new
-        asked = (step for step in self.plan.job.steps if isinstance(step, Approval))
-        persons = {
-            str(self.outputs[step.id]["person"])
-            for step in asked
-            if step.id in behind and step.id in self.outputs
-        }
+        persons = {str(self.outputs[name]["person"]) for name in asked & behind}
         persons.discard(NOBODY)  # when the time is over is not when somebody has said yes
         return ", ".join(sorted(persons))
 

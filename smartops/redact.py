@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -28,16 +29,20 @@ _SHAPES = (
     re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"),
     re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
 )
-_known: set[str] = set()
+_known: tuple[str, ...] = ()
+"""The longest first: a secret may be a part of another."""
 _guard = threading.Lock()
+_WHOLE = (str, bytes, list, tuple, set, frozenset, Mapping, SecretStr, SecretBytes)
 
 
 def register(secret: str | SecretStr | None) -> None:
     """Remember a secret value, so that :func:`text` masks it wherever it appears."""
+    global _known  # noqa: PLW0603 - what is secret is so for the whole process
     value = secret.get_secret_value() if isinstance(secret, SecretStr) else secret
     if value and len(value) >= _SHORTEST:
         with _guard:
-            _known.update({value, quote(value, safe=""), quote_plus(value)})
+            found = {*_known, value, quote(value, safe=""), quote_plus(value)}
+            _known = tuple(sorted(found, key=len, reverse=True))
 
 
 def secrets() -> frozenset[str]:
@@ -52,7 +57,7 @@ def names_secret(key: str) -> bool:
 
 def known(value: str) -> str:
     """Return the text with every registered secret masked, and nothing else changed."""
-    for secret in sorted(_known, key=len, reverse=True):
+    for secret in _known:
         value = value.replace(secret, MASK)
     return value
 
@@ -60,10 +65,14 @@ def known(value: str) -> str:
 def text(value: str) -> str:
     """Return the text with every registered secret and every secret-like shape masked."""
     value = known(value)
-    value = _IN_JSON.sub(rf'\1"{MASK}"', value)
-    value = _SHAPES[0].sub(rf"\1:{MASK}", value)
-    value = _SHAPES[1].sub(rf"\1 {MASK}", value)
-    return _SHAPES[2].sub(MASK, value)
+    # Looked for before it is replaced: next to no text has any of it, and each passes here.
+    if '"' in value:
+        value = _IN_JSON.sub(rf'\1"{MASK}"', value)
+    if "://" in value:
+        value = _SHAPES[0].sub(rf"\1:{MASK}", value)
+    if _SHAPES[1].search(value):
+        value = _SHAPES[1].sub(rf"\1 {MASK}", value)
+    return _SHAPES[2].sub(MASK, value) if "eyJ" in value else value
 
 
 def scrub(value: Any) -> Any:
@@ -82,7 +91,13 @@ def scrub(value: Any) -> Any:
 def _scrub_item(key: str, item: Any) -> Any:
     if item is None or isinstance(item, bool):
         return item
-    whole = (str, bytes, list, tuple, set, frozenset, Mapping, SecretStr, SecretBytes)
-    if (_KEY.search(key) and isinstance(item, whole) and item) or _ENDS_SECRET.search(key):
+    names, ends = _is_of_secret(key)
+    if ends or (names and isinstance(item, _WHOLE) and item):
         return MASK
     return scrub(item)
+
+
+@lru_cache(maxsize=4096)
+def _is_of_secret(key: str) -> tuple[bool, bool]:
+    """Return whether a key has a word for a secret in it, and whether it ends with one."""
+    return _KEY.search(key) is not None, _ENDS_SECRET.search(key) is not None

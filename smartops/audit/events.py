@@ -57,6 +57,8 @@ NO_RUN = UUID(int=0)
 """The run id of events that belong to no run, such as a slot that was missed."""
 
 MAX_FIELD_BYTES = 65_536
+_SURELY_FITS = MAX_FIELD_BYTES // 6
+"""Characters: none becomes more than the six bytes of an escaped half of a surrogate pair."""
 MAX_DEPTH = 50
 _GREATEST_INT = 1 << 63
 UNCUT = frozenset({"spec"})  # a cut job could not be rolled back to
@@ -78,15 +80,27 @@ class Event:
 
         Secrets are masked, long fields cut; what JSON or UTF-8 cannot hold becomes text.
         """
-        body = {key: self._field(key, value) for key, value in self.body.items()}
-        text = json.dumps(body, ensure_ascii=False, allow_nan=False)
+        fields = (f"{_json(key)}: {_field(key, value)}" for key, value in self.body.items())
+        text = f"{{{', '.join(fields)}}}"
         return text.encode("utf-8", "backslashreplace").decode()
 
-    @staticmethod
-    def _field(key: str, value: Any) -> Any:
-        if key in UNCUT:
-            return redact.known(value) if isinstance(value, str) else value
-        return _capped(redact.scrub(_plain(value)))
+
+def _field(key: str, value: Any) -> str:
+    """Return the JSON text of a field."""
+    if key in UNCUT:
+        return _json(redact.known(value) if isinstance(value, str) else value)
+    value = redact.scrub(_plain(value))
+    text = _json(value)
+    if len(text) <= _SURELY_FITS or not isinstance(value, (str, dict, list)):
+        return text
+    whole = value if isinstance(value, str) else text
+    size = len(whole.encode("utf-8", "backslashreplace"))
+    if size <= MAX_FIELD_BYTES:
+        return text
+    return _json({"truncated": True, "bytes": size, "head": whole[:2000]})
+
+
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
@@ -114,13 +128,4 @@ def _text(value: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         return value.encode("utf-8", "backslashreplace").decode()
-    return value
-
-
-def _capped(value: Any) -> Any:
-    if isinstance(value, (str, dict, list)):
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        size = len(text.encode("utf-8", "backslashreplace"))
-        if size > MAX_FIELD_BYTES:
-            return {"truncated": True, "bytes": size, "head": text[:2000]}
     return value

@@ -1,7 +1,8 @@
 """The journal: a file for each process; a record is on the disk before the effect that it names.
 
 Each file is a SQLite database in WAL mode with ``synchronous=FULL``: :meth:`Journal.append` returns
-when the record survives kill -9 and loss of power. Records of several threads share one commit.
+when the record survives kill -9 and loss of power, unless it said that the latter can wait.
+Records of several threads share one commit.
 Each record is a link of its run's hash chain. A file that the process keeps locked as long as it
 lives lets others tell a quiet writer from a dead one.
 """
@@ -49,6 +50,7 @@ CREATE TABLE IF NOT EXISTS record (
 _LONGEST_USE = timedelta(hours=12)
 _MOST_RECORDS = 50_000
 _ROOM_IS_FRESH_S = 1.0
+_LONGEST_UNSYNCED_S = 1.0
 _PRAGMA = {True: "PRAGMA synchronous=FULL", False: "PRAGMA synchronous=NORMAL"}
 
 
@@ -92,6 +94,7 @@ class Journal:
         self._chains: dict[bytes, _Chain] = {}
         self._room = _Room()
         self._durable = True
+        self._synced_at = self._opened
         self._pid = os.getpid()
         self._retired = False
         self.broken = False
@@ -131,7 +134,8 @@ class Journal:
         """Write events; they are on the disk when this returns, in this order.
 
         ``intent`` says that an effect follows: then there must be room for its outcome as well.
-        What is not ``durable`` survives kill -9 and may be lost with the machine's power.
+        What is not ``durable`` survives kill -9; when the machine's power fails, it may be lost
+        until the next durable record, or the next at all that comes a second later, takes it along.
         Raises JournalFull, JournalUnavailable.
         """
         if intent:
@@ -176,7 +180,9 @@ class Journal:
                 waiting.done, waiting.error = True, failure
 
     def _commit(self, batch: list[_Waiting]) -> None:
+        now = time.monotonic()
         durable = any(waiting.durable for waiting in batch)
+        durable = durable or now - self._synced_at > _LONGEST_UNSYNCED_S
         if durable is not self._durable:
             self._db.execute(_PRAGMA[durable])
             self._durable = durable
@@ -199,6 +205,8 @@ class Journal:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        if durable:  # it takes along what was written before without a sync
+            self._synced_at = now
         self.records += len(rows)
         self._chains.update(chains)
 

@@ -11,7 +11,7 @@ import os
 import time
 import weakref
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,13 @@ class Kept:
     """Seconds since 1970."""
 
 
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+
+
+_json = json.JSONEncoder(default=_plain).encode
+
+
 class Progress:
     """The file of one run."""
 
@@ -49,7 +56,7 @@ class Progress:
     def keep(self, kept: Kept) -> None:
         """Add to the file. Lost with the machine's power at worst: then the record has to do."""
         # A blank line first: what is added after a torn line must not join it.
-        line = "\n" + json.dumps({**asdict(kept), "at": time.time()}, default=str) + "\n"
+        line = "\n" + _json({**vars(kept), "at": time.time()}) + "\n"
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND

@@ -62,6 +62,8 @@ _NOT_TOLD = ("id", "function")
 _undecided: set[UUID] = set()
 """Runs with a step whose effect may have happened when the run was cancelled."""
 _guard = threading.Lock()
+_NEED_NO_SYNC = {"step.started", "step.ended"}
+"""Of a step that only reads: a power cut leaves nothing in doubt there. The next sync is theirs."""
 logger = logging.getLogger(__name__)
 
 
@@ -84,12 +86,12 @@ def current_run() -> RunInfo | None:
     return explicit_run() or _foreign_run()
 
 
-def _write(event: Event, *, intent: bool = False) -> None:
+def _write(event: Event, *, intent: bool = False, durable: bool = True) -> None:
     """Journal an event, and before it how many of its run could not be."""
     missing = gaps.take(event.run_id)
     gap = [Event("journal.gap", event.run_id, {"records": missing})] if missing else []
     try:
-        get_journal().append(*gap, event, intent=intent)
+        get_journal().append(*gap, event, intent=intent, durable=durable)
     except JournalUnavailable:
         if missing:
             gaps.note(event.run_id, missing)
@@ -247,8 +249,9 @@ class StepRecord:
         event = Event(type, self.run_id, body)
         if self._unrecorded:
             return self._go_unrecorded()
+        durable = self.effect is not Effect.READ or type not in _NEED_NO_SYNC
         try:
-            _write(event, intent=intent)
+            _write(event, intent=intent, durable=durable)
         except JournalFull:
             if not self._may_go_unrecorded:
                 raise

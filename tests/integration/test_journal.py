@@ -296,6 +296,51 @@ def a_step(info: RunInfo, effect: Effect, *, unrecorded: bool = False) -> StepRe
     )
 
 
+def test_steps_that_only_read_share_their_syncs(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An effect's intent and outcome, and what was read, are synced; a read's start and end not."""
+    monkeypatch.setattr(journal, "_LONGEST_UNSYNCED_S", 60.0)
+    info = RunInfo(id=uuid7(), job="j", flow="f")
+    start_run(info)
+    read, reading = (a_step(info, Effect.READ) for _ in range(2))
+    assert not is_synced()
+    read.completed({})
+    assert not is_synced()
+    reading.artifact("a", "a", "text/plain", sha256="", size=0)
+    assert is_synced()
+    reading.failed(ValueError("bad"))
+    assert not is_synced()
+    for effect in (Effect.IDEMPOTENT, Effect.UNSAFE):
+        step = a_step(info, effect)
+        assert is_synced()
+        a_step(info, Effect.READ)
+        assert not is_synced()
+        step.completed({})
+        assert is_synced()
+    a_step(info, Effect.READ)
+    end_run(info, "completed")
+    assert is_synced()
+    get_journal().close()
+
+
+def test_reads_are_not_left_without_a_sync_for_long(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes later than a while after the last sync takes along what was written since."""
+    monkeypatch.setattr(journal, "_LONGEST_UNSYNCED_S", 0.0)
+    info = RunInfo(id=uuid7(), job="j", flow="f")
+    start_run(info)
+    a_step(info, Effect.READ)
+    assert is_synced()
+    get_journal().close()
+
+
+def is_synced() -> bool:
+    """Return whether the journal's last commit was synced: SQLite's mode, FULL is 2."""
+    return bool(get_journal()._db.execute("PRAGMA synchronous").fetchone()[0] == 2)
+
+
 def test_a_full_disk_stops_effects_and_loses_nothing(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

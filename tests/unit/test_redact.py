@@ -17,6 +17,13 @@ def test_a_known_value_is_masked_wherever_it_stands() -> None:
         assert "c4n4ry" not in redact.text(text)
 
 
+def test_a_secret_that_is_a_part_of_another_leaves_nothing_of_it() -> None:
+    """The longer one goes first, whichever was known before."""
+    redact.register("gr4ndmother")
+    redact.register("gr4ndmother-in-l4w")
+    assert redact.text("x gr4ndmother-in-l4w y") == f"x {redact.MASK} y"
+
+
 def test_keys_and_shapes() -> None:
     """Values under telling keys, tokens and URLs with passwords are masked; the rest stays."""
     value = {

@@ -49,6 +49,8 @@ class ReportKind:
 
 _MODULES = {
     "operations": "reports.operations",
+    "job": "reports.job",
+    "slo": "reports.slo",
 }
 
 

@@ -238,7 +238,7 @@ def _run_charts(found: Operations) -> list[Chart]:
 
 # --- failures ---------------------------------------------------------------------------------
 
-_FAILURES = (
+FAILURES = (
     Column("job", "Job"),
     Column("step", "Step"),
     Column("attempts", "Attempts", "count"),
@@ -266,7 +266,7 @@ def failure_tables(found: Operations) -> list[Table]:
     """Return what failed, the same failures together, and what passed at a second try."""
     note = "Failed attempts whose messages differ in numbers, ids and times alone are one line."
     empty = "No step failed."
-    table = table_of("failures", "Top failures", _FAILURES, found.failures, note=note, empty=empty)
+    table = table_of("failures", "Top failures", FAILURES, found.failures, note=note, empty=empty)
     note = "Steps that passed after they had failed in the same run: the next failures to come."
     empty = "No step had to be tried again to pass."
     flaky = table_of("flaky", "Flaky steps", _FLAKY, found.flaky, note=note, empty=empty)

@@ -40,7 +40,7 @@ def days(rollups: Rollups, period: Period) -> list[Day]:
         parts.insert(0, first)
     found = [Day(part.start) for part in parts]
     starts = [day.start for day in found]
-    for hour, _, sums in rollups.runs(starts[0], period.end):
+    for hour, sums in rollups.runs(starts[0], period.end):
         day = found[bisect_right(starts, max(hour, starts[0])) - 1]
         day.completed += sums.completed
         day.bad += sums.bad

@@ -218,7 +218,7 @@ def _attempts(attempts: Sequence[sa.Row[Any]]) -> Table:
 
 
 def _commands(detail: RunDetail) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for command in detail.commands:
         values = (command.before, command.requested, command.after)
         shown = [f"{value} {command.unit}".strip() for value in values]

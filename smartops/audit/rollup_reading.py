@@ -61,7 +61,10 @@ class Rollups:
         query = sa.select(table.c.hour, *sums).where(table.c.hour >= first, table.c.hour < last)
         for hour, *numbers in self._connection.execute(query.group_by(table.c.hour)):
             if hour not in self._not_yet:
-                yield hour, RunSums(*map(int, numbers))
+                sums_of = RunSums()
+                for name, number in zip(SUMMED_RUN, numbers, strict=True):
+                    setattr(sums_of, name, int(number))
+                yield hour, sums_of
         for begin, until in counted:
             for (hour, _), more in count_runs(self._connection, begin, until).items():
                 yield hour, more

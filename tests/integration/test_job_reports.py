@@ -147,7 +147,7 @@ def test_a_run_with_its_timeline(history: Store) -> None:
     assert first.end_s < second.start_s
     assert whole(document)["facts"]["run"]["run_id"] == str(run_id)
     assert as_data.as_json(document) == as_data.as_json(
-        job.build(history, DAY, {"run": str(run_id)[:13]})
+        job.build(history, DAY, {"run": str(run_id)[:30]})
     )
 
 

@@ -17,6 +17,7 @@ NAMES = (
     "search",
     "reports",
     "modbus",
+    "rest",
     "contended",
     "quarantine",
     "leaks",

@@ -112,8 +112,9 @@ class Settings(BaseSettings):
     )
     uploads: str = Field(
         default="",
-        description="Folders, separated by commas, from which browser steps may upload files. "
-        "Default: `files` in the home folder. A run's own evidence may be uploaded as well.",
+        description="Folders, separated by commas, from which browser and REST steps may upload "
+        "files. Default: `files` in the home folder. Evidence may be uploaded as well, by browser "
+        "steps a run's own.",
     )
     evidence_store: str = Field(
         default="",
@@ -234,6 +235,11 @@ class Settings(BaseSettings):
         return self.home / "reports"
 
     @property
+    def downloads_dir(self) -> Path:
+        """Where files are kept that have not come as a whole yet."""
+        return self.home / "downloads"
+
+    @property
     def progress_dir(self) -> Path:
         """Where what runs have achieved so far is kept, a file for each."""
         return self.home / "progress"
@@ -250,7 +256,7 @@ class Settings(BaseSettings):
 
     @property
     def upload_folders(self) -> tuple[Path, ...]:
-        """The folders from which browser steps may upload files."""
+        """The folders from which steps may upload files."""
         named = tuple(Path(name.strip()) for name in self.uploads.split(",") if name.strip())
         return named or (self.home / "files",)
 

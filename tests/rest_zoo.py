@@ -379,6 +379,8 @@ async def _pages(zoo: Zoo, asked: Asked, out: asyncio.StreamWriter) -> None:
         start = (int(query.get("page", 1)) - 1) * size
     else:
         start = int(query.get({"offset": "offset", "cursor": "after"}.get(way, "start"), 0))
+    if way == "stuck":
+        start = 0
     page, after = ITEMS[start : start + size], start + size
     more = after < len(ITEMS)
     headers: dict[str, str] = {}
@@ -400,7 +402,12 @@ async def _pages(zoo: Zoo, asked: Asked, out: asyncio.StreamWriter) -> None:
 
 @at("/file")
 async def _file(zoo: Zoo, asked: Asked, out: asyncio.StreamWriter) -> bool | None:
-    """A file with an ETag and ranges; ``cut`` breaks off after so many bytes, so many times."""
+    """A file with an ETag and ranges; ``cut`` breaks off after so many bytes, so many times.
+
+    With ``then-down`` there is no answer any more after that.
+    """
+    if zoo.counts.get("down"):
+        return True
     data = FILE if zoo.counts.get("changed", 0) == 0 else FILE[::-1]
     etag = ETAG if data is FILE else '"v2"'
     headers = {"content-type": "application/x-zoo", "etag": etag, "accept-ranges": "bytes"}
@@ -416,6 +423,7 @@ async def _file(zoo: Zoo, asked: Asked, out: asyncio.StreamWriter) -> bool | Non
     if cut and zoo.count("cut") <= times:
         out.write(whole[: len(whole) - len(part) + cut])
         await out.drain()
+        zoo.counts["down"] = int("then-down" in asked.query)
         return True
     out.write(whole)
     return None

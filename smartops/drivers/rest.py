@@ -8,8 +8,8 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import httpx
@@ -24,6 +24,7 @@ from smartops.rehearsal import check_url
 
 __all__ = ["Answer", "ApiKey", "Connection", "RestDriver", "Signing", "open_service"]
 
+T = TypeVar("T")
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it prints each URL with its query
 logging.getLogger("httpcore").setLevel(logging.WARNING)
 
@@ -44,6 +45,10 @@ class Answer:
     elapsed_s: float
     location: str | None = None
     """Where the answer says that the thing is which was made, as a whole URL."""
+    url: httpx.URL = field(default_factory=httpx.URL, repr=False)
+    """Where it came from in the end."""
+    next_url: httpx.URL | None = field(default=None, repr=False)
+    """Where it says that the next page is (Link header)."""
 
 
 @asynccontextmanager
@@ -63,7 +68,7 @@ class RestDriver:
     async def request(
         self,
         method: str,
-        path: str,
+        path: str | httpx.URL,
         *,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -76,7 +81,8 @@ class RestDriver:
     ) -> Answer:
         """Send one request; ``repeatable`` says whether sending it twice would do no harm.
 
-        ``path`` may be a whole URL of the service or of a host that the connection allows; a
+        ``path`` may be a whole URL of the service or of a host that the connection allows, or one
+        that the service itself gave (httpx.URL); a
         ``Body`` is sent as it is. ``on_sending`` is called before the first byte of a request that
         is not repeatable leaves. Raises ServiceUnavailable, AuthenticationFailed, AddressRefused,
         UntrustedServer, ExpectationFailed, BadAnswer, and UnknownOutcome when a request that is not
@@ -106,7 +112,9 @@ class RestDriver:
             dict(response.headers),
             parsed,
             time.perf_counter() - began,
-            _location(response),
+            _linked(response, response.headers.get("location"), str),
+            response.request.url,
+            _linked(response, response.links.get("next", {}).get("url"), httpx.URL),
         )
 
     @asynccontextmanager
@@ -138,13 +146,15 @@ class RestDriver:
                 ) from error
             raise
 
-    def url(self, path: str, query: Mapping[str, Any] | None = None) -> httpx.URL:
+    def url(self, path: str | httpx.URL, query: Mapping[str, Any] | None = None) -> httpx.URL:
         """Return the URL of a path below the base URL, or a whole URL that the connection allows.
 
         Raises BadInput.
         """
         name, base = self.connection.name, str(self.connection.base).rstrip("/")
-        if _WHOLE.match(path):
+        if isinstance(path, httpx.URL):
+            target = path
+        elif _WHOLE.match(path):
             target = self._whole(path)
         elif (
             path.startswith("//") or "\\" in path or ".." in unquote(path).split("?")[0].split("/")
@@ -192,10 +202,11 @@ def refusal(
     return errors.ExpectationFailed(text)
 
 
-def _location(response: httpx.Response) -> str | None:
-    """Return the Location of an answer as a whole URL."""
-    given = response.headers.get("location")
+def _linked(
+    response: httpx.Response, given: str | None, kind: Callable[[httpx.URL], T]
+) -> T | None:
+    """Return where an answer leads, as a whole URL."""
     try:
-        return None if given is None else str(response.request.url.join(given))
+        return None if given is None else kind(response.request.url.join(given))
     except httpx.InvalidURL:
         return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Form, Header, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, Form, Header, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from pydantic import BaseModel, ConfigDict, Field
@@ -76,9 +78,31 @@ def orders_app(faults: Faults, log: PlantLog) -> FastAPI:
             by_key[idempotency_key] = made
         return made
 
+    _add_other_forms(app, guarded, entries)
     app.add_middleware(_DropAfterCommit, faults=faults)
     _add_controls(app, faults, log)
     return app
+
+
+def _add_other_forms(app: FastAPI, guarded: list[Any], entries: list[dict[str, Any]]) -> None:
+    """Add the same in other forms: orders page by page, the shift log as a file."""
+
+    @app.get("/orders-by-page", dependencies=guarded)
+    def orders_by_page(
+        line: str | None = None,
+        page: Annotated[int, Query(ge=1)] = 1,
+        limit: Annotated[int, Query(ge=1, le=100)] = 2,
+    ) -> dict[str, Any]:
+        found = [order for order in ORDERS if line in {None, order["line"]}]
+        return {"items": found[(page - 1) * limit : page * limit], "page": page}
+
+    @app.get("/shift-log.csv", dependencies=guarded)
+    def shift_log_file() -> Response:
+        lines = io.StringIO()
+        table = csv.writer(lines)
+        table.writerow(("id", *LogEntry.model_fields))
+        table.writerows(entry.values() for entry in entries)
+        return Response(lines.getvalue(), media_type="text/csv")
 
 
 class _DropAfterCommit:

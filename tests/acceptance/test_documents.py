@@ -57,9 +57,11 @@ async def test_the_job_for_opc_ua(run: Run) -> None:
 
 
 @PREFECT_LEAVES_SOCKETS
-@pytest.mark.parametrize(("page", "name"), [("mqtt", "slow-line"), ("serial", "weigh")])
-async def test_the_jobs_for_mqtt_and_serial_lines(run: Run, page: str, name: str) -> None:
-    """As the pages show them, against the plant's broker, scale and barcode reader."""
+@pytest.mark.parametrize(
+    ("page", "name"), [("mqtt", "slow-line"), ("serial", "weigh"), ("rest", "shift-orders")]
+)
+async def test_the_jobs_for_mqtt_serial_lines_and_services(run: Run, page: str, name: str) -> None:
+    """As the pages show them, against the plant's broker, scale, barcode reader and orders."""
     needs(page != "mqtt" or find_executable() is not None, "Mosquitto")
     detail = await run(fenced(f"docs/how-to/{page}.md", "yaml", f"name: {name}"))
     assert detail.run.state == "completed", detail.run.message

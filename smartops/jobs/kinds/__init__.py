@@ -17,6 +17,8 @@ from smartops.settings import get_settings
 
 BUILT_IN = (
     "rest",
+    "rest_lists",
+    "rest_files",
     "modbus",
     "opcua",
     "mqtt",

@@ -27,16 +27,21 @@ Get = Callable[[], Awaitable[Any]]
 
 
 def run(home: str) -> dict[str, Any]:
-    """Return the seconds for 1,000 requests in both ways, and the ratios of their medians."""
+    """Return the seconds for 1,000 requests in both ways, and the ratios of the fastest rounds.
+
+    What else the machine does only adds to a round; ``ratio_of_medians`` has that in it.
+    """
     os.environ["SMARTOPS_HOME"] = home
     get_settings.cache_clear()
     with rest_server.running() as url:
         samples = asyncio.run(_measure(url))
     medians = {name: statistics.median(times) for name, times in samples.items()}
+    fastest = {name: min(times) for name, times in samples.items()}
     return {
-        "ratio_to_bare_library": medians["smartops"] / medians["httpx"],
-        "ratio_at_10_at_once": medians["smartops_at_once"] / medians["httpx_at_once"],
-        **{f"{name}_requests_per_s": REQUESTS / median for name, median in medians.items()},
+        "ratio_to_bare_library": fastest["smartops"] / fastest["httpx"],
+        "ratio_at_10_at_once": fastest["smartops_at_once"] / fastest["httpx_at_once"],
+        "ratio_of_medians": medians["smartops"] / medians["httpx"],
+        **{f"{name}_requests_per_s": REQUESTS / best for name, best in fastest.items()},
         "n": REQUESTS,
         "rounds": ROUNDS,
         "samples": samples,

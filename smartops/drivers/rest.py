@@ -103,10 +103,10 @@ class RestDriver:
         async with self.answering(call) as (response, exchange):
             accepted = is_accepted(response.status_code, expect_status)
             limit = max_bytes if accepted else max(max_bytes, _READ_OF_REFUSAL)
-            content = b"" if method == "HEAD" else await read_body(response, limit, exchange.what)
+            content = b"" if method == "HEAD" else await read_body(response, limit, exchange)
             if not accepted:
                 raise refusal(self.connection.name, response, content, exchange)
-            parsed = parse(response, content, exchange.what)
+            parsed = parse(response, content, exchange)
         return Answer(
             response.status_code,
             dict(response.headers),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from smartops import errors
@@ -21,6 +22,7 @@ _METADATA = frozenset(
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
+@lru_cache(maxsize=256)
 def kind_of(address: str) -> Kind:
     """Return what sort of address it is; an IPv4 address inside of an IPv6 one counts as itself."""
     ip = _inner(ipaddress.ip_address(address.partition("%")[0]))
@@ -37,6 +39,7 @@ def _inner(ip: _Address) -> _Address:
     return ip.ipv4_mapped or ip.sixtofour or ip
 
 
+@lru_cache(maxsize=256)
 def as_address(host: str) -> str | None:
     """Return a host that is an address by itself, None for a name."""
     try:

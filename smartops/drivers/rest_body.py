@@ -114,7 +114,7 @@ def file_stream(file: Path, kind: str) -> Body:
     return Body(make)
 
 
-async def read_limited(response: httpx.Response, limit: int, what: str) -> bytes:
+async def read_limited(response: httpx.Response, limit: int, what: object) -> bytes:
     """Return an answer's body, decoded. Raises BadAnswer when it is larger than the limit."""
     parts: list[bytes] = []
     size = 0
@@ -126,7 +126,7 @@ async def read_limited(response: httpx.Response, limit: int, what: str) -> bytes
     return b"".join(parts)
 
 
-async def decoded(response: httpx.Response, what: str) -> AsyncIterator[bytes]:
+async def decoded(response: httpx.Response, what: object) -> AsyncIterator[bytes]:
     """Yield the body in small pieces, however much a few bytes of it may unpack to."""
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding in {"identity", ""}:
@@ -145,7 +145,7 @@ async def decoded(response: httpx.Response, what: str) -> AsyncIterator[bytes]:
 class _Unpacker:
     """Unpacks gzip and deflate, a bounded piece at a time."""
 
-    def __init__(self, coding: str, what: str) -> None:
+    def __init__(self, coding: str, what: object) -> None:
         self._what = what
         self._gzip = coding != "deflate"
         self._zlib: Any = None
@@ -180,7 +180,7 @@ class _Unpacker:
             raise errors.BadAnswer(f"{self._what}: the packed answer is cut short")
 
 
-def parse(response: httpx.Response, content: bytes, what: str) -> Any:
+def parse(response: httpx.Response, content: bytes, what: object) -> Any:
     """Return parsed JSON where the answer says that it is JSON, else its text."""
     try:
         text = content.decode(response.encoding or "utf-8", "replace").removeprefix("\ufeff")

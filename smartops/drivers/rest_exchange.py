@@ -62,6 +62,10 @@ class Exchange:
         """Whether the call may be made twice."""
         return self._first.repeatable
 
+    def __str__(self) -> str:
+        """Return the call in words, without secrets; whoever tells of it makes them then."""
+        return self.what
+
     @property
     def what(self) -> str:
         """The call in words, without secrets."""
@@ -129,14 +133,17 @@ class Exchange:
         breaker.begin()
         try:
             with ExitStack() as files:
-                response = await wire.handle_async_request(await self._request(call, files))
+                request = await self._request(call, files)
+                response = await wire.handle_async_request(request)
         except httpx.HTTPError as error:
             if again and call.repeatable and isinstance(error, _BROKEN):
                 return await self._send(call, again=False)  # it was closing when we used it
             breaker.failed(error)
             raise self.failure(error) from error
-        response.request = httpx.Request(call.method, call.url)
-        self._cookies.extract_cookies(response)
+        request.url = call.url  # without the API key that may have gone with it
+        response.request = request
+        if "set-cookie" in response.headers:
+            self._cookies.extract_cookies(response)
         breaker.judge(response.status_code)
         return response
 
@@ -170,7 +177,7 @@ class Exchange:
             call.method,
             url,
             headers=headers,
-            cookies=self._cookies,
+            cookies=self._cookies if len(self._cookies.jar) else None,
             extensions=extensions,
             **content,
         )

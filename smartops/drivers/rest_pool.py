@@ -66,7 +66,6 @@ _Key = tuple[Wire, tuple[float, ...]]
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Kept]] = WeakKeyDictionary()
 _ends: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = WeakKeyDictionary()
 os.register_at_fork(after_in_child=_pools.clear)
-os.register_at_fork(after_in_child=_ends.clear)
 
 
 async def transport(wire: Wire) -> httpx.AsyncBaseTransport:

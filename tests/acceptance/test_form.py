@@ -44,7 +44,7 @@ def _deployments(api_url: str) -> dict[str, str]:
 @pytest.fixture
 async def page(stack: Stack, chromium: Path) -> AsyncIterator[Page]:
     """The form of the deployment run-job."""
-    profile = browser.Connection("ui", stack.ui_url, width=1920, height=2400)
+    profile = browser.Connection("ui", stack.ui_url, width=2600, height=2400)
     async with browser.open_page(profile) as opened:
         run_job = _deployments(stack.api_url)["run-job"]
         await opened.goto(f"/v2/deployments/deployment/{run_job}/run")

@@ -17,8 +17,6 @@ from smartops.settings import get_settings
 
 BUILT_IN = (
     "rest",
-    "rest_lists",
-    "rest_files",
     "modbus",
     "opcua",
     "mqtt",
@@ -30,6 +28,8 @@ BUILT_IN = (
     "approval",
     "job",
     "python",
+    "rest_lists",
+    "rest_files",
 )
 K = TypeVar("K", bound=StepBase)
 STEP_KINDS: dict[str, type[StepBase]] = {}

@@ -124,11 +124,7 @@ class RestRequest(StepBase):
 
 @register
 class RestWebhook(StepBase):
-    """Send a signed message to a webhook, as Standard Webhooks has it.
-
-    It has an id that stays the same over all attempts, by which receivers know it again, so that
-    the step counts as idempotent.
-    """
+    """Send a signed message with an id by which its receiver knows a repetition."""
 
     model_config = ConfigDict(title="REST webhook")
 

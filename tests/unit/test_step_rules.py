@@ -27,7 +27,7 @@ from smartops.jobs.kinds.wait import Wait
 from smartops.jobs.spec import JobSpec
 from smartops.jobs.step import Retry, StepBase
 from smartops.vocabulary import Effect
-from tasks.rest import _effect_of_request
+from tasks.rest import effect_of_request
 from tasks.step import should_retry
 from tasks.wait import _until
 
@@ -78,7 +78,7 @@ def test_unknown_outcome_cannot_be_named_in_retry() -> None:
 )  # fmt: skip
 def test_the_effect_of_a_request(method: str, key: bool, effect: str) -> None:
     """A POST is unsafe unless it carries an idempotency key."""
-    assert _effect_of_request({"method": method, "idempotency_key": key}) == effect
+    assert effect_of_request({"method": method, "idempotency_key": key}) == effect
 
 
 def test_checks_say_what_does_not_hold() -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from reports.run_processes import ProcessEntry, processes_of
 from smartops.audit import models
 from smartops.audit.store import Store
 from smartops.errors import BadInput
@@ -138,6 +139,8 @@ class RunDetail:
     """The runs that steps of this one started, also those that have not begun yet."""
     events: int
     """How many events of it are on record."""
+    processes: tuple[ProcessEntry, ...] = ()
+    """Its processes, the first one first: a run that waits for a person has several."""
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as one JSON object."""
@@ -149,6 +152,7 @@ class RunDetail:
             "decisions": [_plain(asdict(decision)) for decision in self.decisions],
             "children": [str(child) for child in self.children],
             "events": self.events,
+            "processes": [_plain(asdict(process)) for process in self.processes],
         }
 
 
@@ -272,6 +276,7 @@ def get_run(store: Store, run_id: str) -> RunDetail:
             tuple(_entries(connection, models.decision, DecisionEntry, run.run_id)),
             _children(connection, run.run_id),
             events,
+            processes_of(connection, run.run_id),
         )
 
 

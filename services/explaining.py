@@ -195,6 +195,8 @@ def _after_its_end(store: Store, detail: RunDetail) -> list[str]:
     lines = [f"It ended as {run.state.replace('_', ' ')}{took}."]
     if run.message:
         lines.append(run.message)
+    if detail.processes and (left := detail.processes[-1].left):
+        lines.append(left)
     if run.state == "completed":
         return lines
     doubtful = doubtful_steps(store, run.run_id)

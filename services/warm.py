@@ -38,6 +38,8 @@ class Forked:
         self.pid = pid
         self.returncode: int | None = None
         """The exit status; negative for the signal that ended it, as in ``subprocess``."""
+        self.cpu_s = 0.0
+        """How much CPU time it had used when it ended, in seconds."""
         self._fd = os.pidfd_open(pid)
 
     async def wait(self) -> int:
@@ -49,12 +51,10 @@ class Forked:
 
     def reap(self) -> None:
         """Wait for its end, and note how it came."""
-        found = os.waitid(os.P_PIDFD, self._fd, os.WEXITED)
+        _, status, used = os.wait4(self.pid, 0)  # its id is its own until it is waited for
         os.close(self._fd)
-        if found is None:
-            raise RuntimeError("the system has no exit status of a child")
-        killed = found.si_code in {os.CLD_KILLED, os.CLD_DUMPED}
-        self.returncode = -found.si_status if killed else found.si_status
+        self.returncode = os.waitstatus_to_exitcode(status)
+        self.cpu_s = used.ru_utime + used.ru_stime
 
 
 async def _exit_of(pidfd: int) -> None:
@@ -106,6 +106,12 @@ class Nursery:
     def pid(self) -> int | None:
         """The zygote's process id, None while there is none."""
         return self._zygote.process.pid if self._zygote else None
+
+    @property
+    def own_pids(self) -> list[int]:
+        """The zygote's process id, and those of former ones that have not ended yet."""
+        current = [self._zygote.process] if self._zygote else []
+        return [process.pid for process in (*current, *self._old)]
 
     async def warm_up(self) -> None:
         """Start the zygote, unless there is one. Raises NotWarm where it does not come up."""

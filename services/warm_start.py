@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +21,16 @@ from prefect.runner._starter_engine import EngineCommandStarter
 from prefect.settings import get_current_settings
 from prefect.utilities.processutils import sanitize_subprocess_env
 
+from services.ending import (
+    Ending,
+    Endings,
+    Exit,
+    Kills,
+    Spent,
+    cause_of,
+    grace_of,
+    kills_for_memory,
+)
 from services.warm import NotWarm, Nursery
 from services.zygote import ENTRYPOINT, Order
 
@@ -30,36 +39,6 @@ if TYPE_CHECKING:
     from prefect.runner._control_channel import ControlChannel
 
 logger = logging.getLogger(__name__)
-
-
-class WholeSession:
-    """How a child is ended: SIGTERM to it alone, so that it ends what it has begun; SIGKILL to all.
-
-    A step's browser or script must not be ended under the hands of a run that is cleaning up.
-    """
-
-    wait_after_graceful_kill = True
-
-    def is_alive(self, pid: int) -> bool:
-        """Return whether the child, or something that it started, still runs."""
-        try:
-            os.killpg(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
-
-    def graceful_kill(self, pid: int) -> None:
-        """Ask the child to end."""
-        os.kill(pid, signal.SIGTERM)
-
-    def hard_kill(self, pid: int) -> None:
-        """End the child and its group."""
-        os.killpg(pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +71,20 @@ class WarmStarter:
     Where that has no zygote, the process is started the way Prefect does it.
     """
 
-    def __init__(self, nursery: Nursery, control: ControlChannel, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        nursery: Nursery,
+        control: ControlChannel,
+        recipe: Recipe,
+        endings: Endings,
+        ended: Callable[[Exit], object],
+    ) -> None:
         self._nursery = nursery
         self._control = control
         self._recipe = recipe
+        self._endings = endings
+        self._ended = ended
+        """Told as soon as nothing is left of the run, before Prefect is."""
 
     async def start(
         self,
@@ -125,8 +114,25 @@ class WarmStarter:
         except BaseException:
             self._control.unregister(flow_run.id)
             raise
-        task_status.started(ProcessHandle(child, WholeSession()))  # type: ignore[arg-type]
+        kills = kills_for_memory()
+        handle = ProcessHandle(child)  # type: ignore[arg-type]
+        ending = self._begin(flow_run, handle)
+        task_status.started(handle)
         await child.wait()
+        await self._over(ending, handle, Spent(child.cpu_s, kills_for_memory() > kills))
+
+    def _begin(self, flow_run: FlowRun, handle: ProcessHandle) -> Ending:
+        ending = Ending(flow_run.id, grace_of(flow_run))
+        handle.termination_scope = ending
+        if handle.pid is not None:
+            self._endings.begin(ending, handle.pid)
+        return ending
+
+    async def _over(self, ending: Ending, handle: ProcessHandle, spent: Spent) -> None:
+        swept = await self._endings.over(ending, handle.pid or 0)
+        status = handle.returncode
+        cause = cause_of(status, spent, self._recipe.limits.get("CPU"), ending.told_why)
+        self._ended(Exit(status, cause, swept))
 
     async def _start_cold(
         self, flow_run: FlowRun, task_status: anyio.abc.TaskStatus[ProcessHandle]
@@ -137,9 +143,14 @@ class WarmStarter:
             env=dict(self._recipe.environment),
             stream_output=not self._recipe.quiet,
             control_channel=self._control,
+            isolate_process_group=True,
         )
-        limited: Any = _Limited(task_status, self._recipe.limits)
+        kills = kills_for_memory()
+        limited: Any = _Limited(task_status, self._recipe.limits, flow_run, self._begin)
         await cold.start(flow_run, limited)
+        if limited.ending is not None:
+            spent = Spent(0.0, kills_for_memory() > kills)
+            await self._over(limited.ending, limited.handle, spent)
 
     def _whole_environment(self, flow_run: FlowRun) -> dict[str, str]:
         """Return what Prefect's own starter would give a process, in the same order."""
@@ -158,16 +169,26 @@ class WarmStarter:
 
 
 class _Limited:
-    """Gives a process that is no fork its limits, as soon as it is there."""
+    """Gives a process that is no fork its limits and its ending, as soon as it is there."""
+
+    ending: Ending | None = None
+    handle: ProcessHandle | None = None
 
     def __init__(
-        self, inner: anyio.abc.TaskStatus[ProcessHandle], limits: Mapping[str, int]
+        self,
+        inner: anyio.abc.TaskStatus[ProcessHandle],
+        limits: Mapping[str, int],
+        flow_run: FlowRun,
+        begin: Callable[[FlowRun, ProcessHandle], Ending],
     ) -> None:
         self._inner = inner
         self._limits = limits
+        self._flow_run = flow_run
+        self._begin = begin
 
     def started(self, handle: ProcessHandle) -> None:
         """Set the limits, and pass the word on."""
+        self.handle, self.ending = handle, self._begin(self._flow_run, handle)
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(handle.pid)
             for name, limit in self._limits.items():
@@ -230,6 +251,8 @@ class _Held:
     async def _hold(self) -> None:
         try:
             async with FlowRunExecutorContext() as context:
+                kills: Any = Kills(context.process_manager)
+                context._cancellation_manager._process_manager = kills
                 self.opened.set_result(context)
                 await self.leave.wait()
         except BaseException as error:

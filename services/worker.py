@@ -33,6 +33,7 @@ from prefect.workers.process import (
 from uuid6 import uuid7
 
 from services import copies, gate, push
+from services.ending import Endings, Exit
 from services.run_configuration import SmartOpsJobConfiguration, SmartOpsVariables
 from services.warm import NotWarm, Nursery
 from services.warm_start import ExecutorHost, WarmStarter, settings_environment
@@ -69,6 +70,7 @@ class SmartOpsWorker(ProcessWorker):
             get_settings().preload_modules, {**os.environ, **settings_environment()}
         )
         self._host = ExecutorHost()
+        self._endings = Endings(lambda: self._nursery.own_pids)
         self._result_storage: UUID | None = None
         self._asking = asyncio.Lock()
         self._known = asyncio.Event()
@@ -82,7 +84,8 @@ class SmartOpsWorker(ProcessWorker):
         """Warm up while the worker says hello to the API."""
         warming = asyncio.create_task(self._warm_up())
         await super().setup()
-        self._pushed = [warming, asyncio.create_task(self._be_pushed())]
+        tidying = asyncio.create_task(self._endings.tidy())
+        self._pushed = [warming, tidying, asyncio.create_task(self._be_pushed())]
 
     async def teardown(self, *exc_info: Any) -> None:
         """Let everything go."""
@@ -300,17 +303,23 @@ class SmartOpsWorker(ProcessWorker):
             raise TypeError("the configuration is one of another worker type")
         recipe = configuration.recipe(self._result_storage)
         claim = self._claims.pop(flow_run.id, None) or uuid7()
-        status: int | None = None
+        ended: Exit | None = None
         pid: int | None = None
 
+        def over(exited: Exit) -> None:
+            nonlocal ended
+            ended = exited
+            body = {"exit_status": exited.status, "cause": exited.cause, **vars(exited.swept)}
+            _record("process.exited", flow_run.id, claim, **body)
+
         async def execute(*, task_status: anyio.abc.TaskStatus[ProcessHandle]) -> None:
-            nonlocal status
-            execution = await executor.submit(task_status=task_status)
-            status = execution.status_code if execution is not None else None
+            await executor.submit(task_status=task_status)
 
         try:
             async with self._host.context() as context:
-                starter = WarmStarter(self._nursery, context.control_channel, recipe)
+                starter = WarmStarter(
+                    self._nursery, context.control_channel, recipe, self._endings, over
+                )
                 executor = context.create_executor(
                     flow_run,
                     starter,
@@ -324,10 +333,10 @@ class SmartOpsWorker(ProcessWorker):
                     if task_status is not None:
                         task_status.started(pid)
         finally:
-            _record("process.exited", flow_run.id, claim, exit_status=status)
-        return ProcessWorkerResult(
-            status_code=-1 if status is None else status, identifier=str(pid)
-        )
+            if ended is None:
+                over(Exit(None))
+        status = -1 if ended is None or ended.status is None else ended.status
+        return ProcessWorkerResult(status_code=status, identifier=str(pid))
 
 
 class _Once:

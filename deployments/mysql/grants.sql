@@ -51,6 +51,7 @@ GRANT SELECT, INSERT, UPDATE ON smartops.alert_episode TO 'smartops'@'%';
 GRANT SELECT, INSERT, UPDATE ON smartops.alert_message TO 'smartops'@'%';
 -- Whose turn it is, with SMARTOPS_LOCKS=database.
 GRANT SELECT, INSERT, UPDATE, DELETE ON smartops.lock_turn TO 'smartops'@'%';
+GRANT SELECT, INSERT, UPDATE, DELETE ON smartops.machine_beat TO 'smartops'@'%';
 GRANT SELECT, INSERT, UPDATE, DELETE ON smartops.lock_place TO 'smartops'@'%';
 
 GRANT SELECT ON smartops.alembic_version TO 'smartops'@'%';

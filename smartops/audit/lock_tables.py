@@ -1,4 +1,7 @@
-"""The tables with which machines take turns, with SMARTOPS_LOCKS=database. Not on record."""
+"""The tables with which machines take turns, and hear of each other. Not on record.
+
+They are used with SMARTOPS_LOCKS=database.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,16 @@ lock_turn = Table(
     Column("resource", String(255), primary_key=True),
     Column("turn", BigInteger, nullable=False),
     Column("free", Boolean(create_constraint=False), nullable=False),
+    **OPTIONS,
+)
+
+machine_beat = Table(
+    "machine_beat",
+    metadata,
+    Column("home", String(36), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("beats", BigInteger, nullable=False),
+    Column("at", UtcTime, nullable=False),
     **OPTIONS,
 )
 

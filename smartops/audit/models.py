@@ -242,6 +242,9 @@ run_process = _table(
     Column("started_at", UtcTime),
     Column("exited_at", UtcTime),
     Column("exit_status", Integer),
+    Column("cause", String(255)),
+    Column("left_behind", LongText),
+    Column("still_alive", LongText),
     Index(None, "run_id", "claimed_at"),
     Index(None, "exited_at", "claimed_at"),
 )

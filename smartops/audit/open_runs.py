@@ -60,6 +60,8 @@ class Claim:
     started_at: datetime | None
     exited_at: datetime | None
     exit_status: int | None
+    cause: str | None
+    """Why the process ended, in words, where it did not end in peace."""
 
 
 @dataclass(frozen=True)

@@ -293,6 +293,9 @@ class Projection:
             "started_at": None,
             "exited_at": None,
             "exit_status": None,
+            "cause": None,
+            "left_behind": None,
+            "still_alive": None,
         }
 
     def process_started(self, record: Record, body: Body) -> None:
@@ -307,6 +310,9 @@ class Projection:
     def process_exited(self, record: Record, body: Body) -> None:
         """Show that the process of a run has ended, or was not started after all."""
         values = {"exit_status": body["exit_status"], "exited_at": record.at}
+        values["cause"] = body.get("cause") and body["cause"][:255]
+        for name in ("left_behind", "still_alive"):
+            values[name] = _text(body[name]) if name in body else None
         self.changes.update(models.run_process, _id(body["claim_id"]), values)
 
     def slot(self, record: Record, body: Body) -> None:

@@ -25,7 +25,8 @@ def of_dead_run(
     doubtful = [step.step for step in steps if _is_doubtful(step)]
     status = claim.exit_status if claim and claim.exited_at else None
     during = f" during {', '.join(step.step for step in steps)}" if steps else ""
-    message = f"its process died{_status_text(status)}{during}"
+    cause = f" ({claim.cause})" if claim and claim.cause else _status_text(status)
+    message = f"its process died{cause}{during}"
     if doubtful:
         message += f"; what {', '.join(doubtful)} did has to be looked at"
     evidence = {

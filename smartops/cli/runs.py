@@ -144,6 +144,8 @@ def print_run(detail: RunDetail) -> None:
         out.print(Text(run.message, style="red"))
     if run.evidence:
         out.print(Text(_evidence(run.evidence), style="dim"))
+    if detail.processes and (left := detail.processes[-1].left):
+        out.print(Text(left, style="dim"))
     out.print()
     out.print(step_table(detail))
 

@@ -88,8 +88,8 @@ def _suite(running: System, runs: int, seed: int) -> tuple[Count, Faults]:
     store = Store(running.stack.settings.store_url)
     try:
         stuck = _wait_for_ends(running, store, submitted)
-        unsafe = sum(1 for times in counting.posts(running).values() if times > 1)
-        held = counting.locks_held(running.stack.settings.locks_dir)
+        unsafe = sum(1 for times in counting.posts(running.stack).values() if times > 1)
+        held = counting.locks_held()
         running.stack.stop()
         shipping.ship_all(store, running.journal)
         journalled, stored = counting.journalled(running.kept), counting.stored(store)

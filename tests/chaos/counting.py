@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import sqlite3
 import urllib.request
 from collections import Counter
@@ -14,6 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from services.stack import Stack
+from smartops import locks
 from smartops.audit import anchors, keys, models, replay, verify
 from smartops.audit.store import Store
 from tests.chaos.system import System
@@ -54,10 +54,10 @@ class Count:
         return asdict(self)
 
 
-def posts(system: System) -> Counter[str]:
+def posts(stack: Stack) -> Counter[str]:
     """Return how often the plant got each entry of its shift log."""
-    assert system.stack.plant is not None
-    url = f"{system.stack.plant.orders_url}/_plant/log?what=shift-log.post"
+    assert stack.plant is not None
+    url = f"{stack.plant.orders_url}/_plant/log?what=shift-log.post"
     with urllib.request.urlopen(url, timeout=10) as answer:
         return Counter(entry["text"] for entry in json.load(answer))
 
@@ -107,18 +107,9 @@ def false_deaths(store: Store) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-def locks_held(folder: Path) -> int:
-    """Return how many locks on things are held by anybody."""
-    held = 0
-    for path in folder.glob("*.lock"):
-        fd = os.open(path, os.O_RDWR)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held += 1
-        finally:
-            os.close(fd)
-    return held
+def locks_held() -> int:
+    """Return how many things of the home folder that is set are held by anybody."""
+    return sum(1 for _ in locks.queues())
 
 
 def tampered(system: System, store: Store) -> str:

@@ -21,9 +21,9 @@ def a_step(name: str, effect: str, sent: int = 0) -> OpenStep:
     return OpenStep(uuid7(), name, "k", effect, sent)
 
 
-def a_claim(status: int | None) -> Claim:
+def a_claim(status: int | None, cause: str | None = None) -> Claim:
     exited = NOW if status is not None else None
-    return Claim(uuid7(), RUN.id, "w", uuid7(), uuid7(), 4711, NOW, exited, status)
+    return Claim(uuid7(), RUN.id, "w", uuid7(), uuid7(), 4711, NOW, exited, status, cause)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How a worker ends: it takes nothing more, lets its runs end, and gives back what it has not begun.
+"""How a worker ends: it takes nothing more, lets its runs end, gives back what it has not begun.
 
 The first SIGTERM (or Ctrl-C) begins that; a second one, or the limit, cancels the runs that are
 left, which take back what can be undone. The worker ends when nothing of them is alive, with 0.
@@ -16,7 +16,7 @@ from uuid import UUID
 logger = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOK_S = 0.1
-_TELL_S = 10.0
+_AGAIN_S = 5.0
 
 
 class Drain:
@@ -32,8 +32,7 @@ class Drain:
         self._under_way = under_way
         """The runs that the worker has taken and that are not over."""
         self._cancel = cancel
-        self.begun = False
-        """Whether the worker takes no runs any more."""
+        self._begun = False
         self._hurry = asyncio.Event()
         self._main: asyncio.Task[object] | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -53,12 +52,16 @@ class Drain:
         for number in _SIGNALS:
             loop.add_signal_handler(number, self.told)
 
+    def has_begun(self) -> bool:
+        """Return whether the worker takes no runs any more."""
+        return self._begun
+
     def told(self) -> None:
         """Begin, or hurry where it was begun."""
-        if self.begun:
+        if self._begun:
             self._hurry.set()
             return
-        self.begun = True
+        self._begun = True
         self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
@@ -74,8 +77,10 @@ class Drain:
             left = list(self._under_way())
             logger.warning("cancelled: %s", ", ".join(map(str, left)))
             await self._cancel(left)
-            while not await self._empty(_TELL_S):
-                logger.warning("waiting for the end of %s", ", ".join(map(str, self._under_way())))
+            while not await self._empty(_AGAIN_S):
+                left = list(self._under_way())
+                logger.warning("waiting for the end of %s", ", ".join(map(str, left)))
+                await self._cancel(left)  # those that have a process by now
         if self._main is not None:
             self._main.cancel()
 

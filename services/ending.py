@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from services import leftovers
 from services.leftovers import Swept
+from services.zygote import RUN_NAME
 from smartops.durations import Duration
 from smartops.jobs.spec import JobSpec
 from smartops.settings import get_settings
@@ -32,7 +33,7 @@ _FLOW_S = 30.0
 _OWN_END_S = 5.0
 """What a job's process needs for its end beside the steps that clean up."""
 _TIDY_S = 5.0
-_WORDS = ("services.zygote", "prefect.engine")
+_WORDS = (RUN_NAME, "prefect.engine")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ class Ending:
         self.grace_s = grace_s
         self.over = asyncio.Event()
         """Set when the process has ended, and all that it has left."""
+        self.told = False
+        """Whether it was told to end."""
         self.told_why = ""
         """Why it was killed, where that was done here."""
 
@@ -104,6 +107,7 @@ class Ending:
 
     async def cancel(self, pid: int) -> None:
         """Ask the process to end, and make it when its time is over; wait until all is gone."""
+        self.told = True
         with suppress(ProcessLookupError):
             self.graceful_kill(pid)
         try:

@@ -148,7 +148,7 @@ class Strays:
 
     def __init__(self, words: Collection[str]) -> None:
         self._words = words
-        """What the command lines of runs' processes have in them."""
+        """What runs' processes are called, or have in their command lines."""
         self._seen: set[int] = set()
 
     def tidy(self, known: Collection[int], runs: Mapping[UUID, float]) -> list[str]:
@@ -176,7 +176,8 @@ class Strays:
         if (run := _run_of(process)) is not None:
             return run not in {str(one) for one in runs}
         try:
-            mere_fork = any(word in self._words for word in process.cmdline())
+            named = [process.name(), *process.cmdline()]
+            mere_fork = any(word in self._words for word in named)
             return mere_fork and all(began > process.create_time() for began in runs.values())
         except psutil.Error:
             return False

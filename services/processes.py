@@ -16,6 +16,10 @@ import psutil
 from smartops.errors import SmartOpsError
 
 GRACE_S = 15.0
+_APART_S = 1.0
+"""Two signals at once may be taken for one."""
+CANCEL_S = 60.0
+"""How long a worker may take to cancel its runs, which take back what they have made."""
 _started_here: list[subprocess.Popen[bytes]] = []
 
 
@@ -109,10 +113,16 @@ def wait_until(
         time.sleep(0.05)
 
 
-def stop_all(services: Sequence[Service], *, grace_s: float = GRACE_S) -> list[str]:
+def stop_all(
+    services: Sequence[Service],
+    *,
+    grace_s: float = GRACE_S,
+    drain_s: Mapping[str, float] | None = None,
+) -> list[str]:
     """End the processes and all their children, in order; return the names of those that lived.
 
-    Each gets SIGTERM and the grace time; what is left then, SIGKILL.
+    Each gets SIGTERM and the grace time; what is left then, SIGKILL. One that is named in
+    ``drain_s`` has so many seconds to let what it does come to its end, before it is told again.
     """
     stopped: list[str] = []
     for service in services:
@@ -121,7 +131,12 @@ def stop_all(services: Sequence[Service], *, grace_s: float = GRACE_S) -> list[s
             continue
         family = [process, *_children(process)]
         _signal(family[:1], "terminate")
-        _, alive = psutil.wait_procs(family[:1], timeout=grace_s)
+        longest_s = grace_s
+        if drain_s and service.name in drain_s:
+            _, alive = psutil.wait_procs(family[:1], timeout=max(drain_s[service.name], _APART_S))
+            _signal(alive, "terminate")
+            longest_s = CANCEL_S
+        _, alive = psutil.wait_procs(family[:1], timeout=longest_s)
         rest = [*alive, *(child for child in family[1:] if child.is_running())]
         _signal(rest, "terminate")
         _, alive = psutil.wait_procs(rest, timeout=3)

@@ -130,11 +130,14 @@ class Stack:
         needed = [service for service in self.services if service.name not in _BESIDE]
         return bool(needed) and all(service.process for service in needed)
 
-    def stop(self) -> list[str]:
-        """End all processes, the worker first; return the names of those that ran."""
+    def stop(self, *, drain_s: float = 0.0) -> list[str]:
+        """End all processes, the worker first; return the names of those that ran.
+
+        Runs may go on for ``drain_s`` seconds, and are cancelled then: what can be undone is.
+        """
         order = {name: index for index, name in enumerate(_STOP_ORDER)}
         ordered = sorted(self.services, key=lambda service: order[service.name])
-        stopped = processes.stop_all(ordered)
+        stopped = processes.stop_all(ordered, drain_s={"worker": drain_s})
         processes.stop_strays(str(self.settings.home))
         field_devices.tidy(self.plant_folder)
         (run_dir(self.settings) / "stack.json").unlink(missing_ok=True)

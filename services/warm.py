@@ -101,17 +101,13 @@ class Nursery:
         self._rest_s = _FIRST_REST_S
         self._not_before = 0.0
         self._closed = False
+        self.own_pids: set[int] = set()
+        """The zygote's process id, and those of former ones that have not ended yet."""
 
     @property
     def pid(self) -> int | None:
         """The zygote's process id, None while there is none."""
         return self._zygote.process.pid if self._zygote else None
-
-    @property
-    def own_pids(self) -> list[int]:
-        """The zygote's process id, and those of former ones that have not ended yet."""
-        current = [self._zygote.process] if self._zygote else []
-        return [process.pid for process in (*current, *self._old)]
 
     async def warm_up(self) -> None:
         """Start the zygote, unless there is one. Raises NotWarm where it does not come up."""
@@ -166,6 +162,7 @@ class Nursery:
             logger.error("%s", error.one_line)  # noqa: TRY400 - the line says it all
             raise
         self._rest_s = _FIRST_REST_S
+        self.own_pids.add(self._zygote.process.pid)
         self._do(self._replace_when_dead(self._zygote))
         return self._zygote
 
@@ -189,8 +186,12 @@ class Nursery:
             return
         if alarm:
             logger.warning("the zygote %s is replaced: %s", self.pid, why)
-        self._do(self._zygote.end())
+        self._do(self._end(self._zygote))
         self._zygote = None
+
+    async def _end(self, zygote: _Zygote) -> None:
+        await zygote.end()
+        self.own_pids.discard(zygote.process.pid)
 
 
 def _not_wanted(making: asyncio.Task[Forked]) -> None:

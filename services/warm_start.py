@@ -229,6 +229,15 @@ class ExecutorHost:
             held.users -= 1
             held.leave_if_unused()
 
+    def of(self, run: UUID) -> FlowRunExecutorContext | None:
+        """Return the machinery that looks after a run, None where that has no process."""
+        for held in self._all:
+            if held.opened.done() and held.opened.exception() is None:
+                context = held.opened.result()
+                if context.process_manager.get(run) is not None:
+                    return context
+        return None
+
     async def close(self) -> None:
         """Close it; what still runs is ended by it."""
         for held in self._all:

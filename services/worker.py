@@ -18,12 +18,13 @@ from uuid import UUID
 import anyio
 import anyio.abc
 import httpx
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
 from prefect.exceptions import Abort, ObjectNotFound, PrefectHTTPStatusError
 from prefect.flows import load_flow_from_flow_run
 from prefect.runner._process_manager import ProcessHandle
-from prefect.states import Pending
+from prefect.states import Pending, Scheduled
+from prefect.types._datetime import now
 from prefect.utilities.engine import propose_state
 from prefect.workers.process import (
     ProcessJobConfiguration,
@@ -33,13 +34,13 @@ from prefect.workers.process import (
 from uuid6 import uuid7
 
 from services import copies, gate, push
+from services.cancelling import Canceller
+from services.claims import may_go_unrecorded, record
+from services.draining import Drain
 from services.ending import Endings, Exit
 from services.run_configuration import SmartOpsJobConfiguration, SmartOpsVariables
 from services.warm import NotWarm, Nursery
 from services.warm_start import ExecutorHost, WarmStarter, settings_environment
-from smartops.audit.events import Event, EventType
-from smartops.audit.journal import get_journal
-from smartops.errors import JournalUnavailable
 from smartops.settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,14 @@ class SmartOpsWorker(ProcessWorker):
         )
         self._host = ExecutorHost()
         self._endings = Endings(lambda: self._nursery.own_pids)
+        self._canceller = Canceller(self._host, self._endings)
+        self._under_way: set[UUID] = set()
+        """What was taken, until nothing is to be done for it any more."""
+        self._drain = Drain(
+            get_settings().drain_limit.total_seconds(),
+            lambda: self._under_way | self._submitting_flow_run_ids,
+            self._canceller.cancel_all,
+        )
         self._result_storage: UUID | None = None
         self._asking = asyncio.Lock()
         self._known = asyncio.Event()
@@ -84,8 +93,13 @@ class SmartOpsWorker(ProcessWorker):
         """Warm up while the worker says hello to the API."""
         warming = asyncio.create_task(self._warm_up())
         await super().setup()
-        tidying = asyncio.create_task(self._endings.tidy())
-        self._pushed = [warming, tidying, asyncio.create_task(self._be_pushed())]
+        beside = (
+            self._endings.tidy(),
+            self._canceller.watch(lambda: self.client),
+            self._be_pushed(),
+        )
+        self._pushed = [warming, *map(asyncio.create_task, beside)]
+        self._drain.listen()
 
     async def teardown(self, *exc_info: Any) -> None:
         """Let everything go."""
@@ -135,6 +149,9 @@ class SmartOpsWorker(ProcessWorker):
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         """Take what is to be taken; one at a time, whether a poll or a push asks for it."""
         async with self._asking:
+            if self._drain.has_begun():
+                self._last_polled_time = now("UTC")  # it is well, to those who ask for its health
+                return []
             return await super().get_and_submit_flow_runs()
 
     async def _submit_scheduled_flow_runs(
@@ -169,16 +186,20 @@ class SmartOpsWorker(ProcessWorker):
             logger.warning("run %s waits: its deployment cannot be read: %s", flow_run.id, error)
             self._leave(flow_run)
             return
+        if self._drain.has_begun():
+            self._leave(flow_run)
+            return
         if not await self._may_start(flow_run):
             self._not_before[flow_run.id] = gate.due_at(flow_run)
             self._leave(flow_run)
             return
         claim = uuid7()
-        recorded = _record("process.claimed", flow_run.id, claim, worker=self.name)
-        if not recorded and not _may_go_unrecorded(flow_run):
+        recorded = record("process.claimed", flow_run.id, claim, worker=self.name)
+        if not recorded and not may_go_unrecorded(flow_run):
             self._leave(flow_run)
             return
         self._claims[flow_run.id] = claim
+        self._under_way.add(flow_run.id)
         scheduled = flow_run.state_id
         try:
             if await self._propose_pending_state(flow_run):
@@ -190,7 +211,8 @@ class SmartOpsWorker(ProcessWorker):
             logger.exception("run %s could not be taken", flow_run.id)
         finally:
             if self._claims.pop(flow_run.id, None) is not None:  # it never came to `run`
-                _record("process.exited", flow_run.id, claim, exit_status=None)
+                record("process.exited", flow_run.id, claim, exit_status=None)
+                self._under_way.discard(flow_run.id)
                 self._release_limit_slot(flow_run.id)
             self._submitting_flow_run_ids.discard(flow_run.id)
             if self._cancelling_observer is not None:
@@ -226,6 +248,11 @@ class SmartOpsWorker(ProcessWorker):
             return False
         if not state.is_pending():
             logger.info("run %s is not taken: it is %s", flow_run.id, state.name)
+            return False
+        if self._drain.has_begun():  # another worker has it at once
+            due = flow_run.next_scheduled_start_time
+            back: State[Any] = Scheduled(scheduled_time=due, message="its worker was stopped")
+            await self.client.set_flow_run_state(flow_run.id, back, force=True)
             return False
         flow_run.state, flow_run.state_id = state, state.id
         flow_run.state_type, flow_run.state_name = state.type, state.name
@@ -290,6 +317,7 @@ class SmartOpsWorker(ProcessWorker):
                 await self._propose_crashed_state(flow_run, text)
                 told.started(error)
         finally:
+            self._under_way.discard(flow_run.id)
             self._release_limit_slot(flow_run.id)
 
     async def run(
@@ -310,7 +338,7 @@ class SmartOpsWorker(ProcessWorker):
             nonlocal ended
             ended = exited
             body = {"exit_status": exited.status, "cause": exited.cause, **vars(exited.swept)}
-            _record("process.exited", flow_run.id, claim, **body)
+            record("process.exited", flow_run.id, claim, **body)
 
         async def execute(*, task_status: anyio.abc.TaskStatus[ProcessHandle]) -> None:
             await executor.submit(task_status=task_status)
@@ -329,7 +357,7 @@ class SmartOpsWorker(ProcessWorker):
                 async with anyio.create_task_group() as group:
                     handle = await group.start(execute)
                     pid = handle.pid
-                    _record("process.started", flow_run.id, claim, pid=pid, worker=self.name)
+                    record("process.started", flow_run.id, claim, pid=pid, worker=self.name)
                     if task_status is not None:
                         task_status.started(pid)
         finally:
@@ -364,19 +392,3 @@ def in_turn(runs: list[WorkerFlowRunResponse]) -> list[WorkerFlowRunResponse]:
         rank = place[one.flow_run.deployment_id] = place.get(one.flow_run.deployment_id, -1) + 1
         ranked.append((rank, one))
     return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
-
-
-def _may_go_unrecorded(flow_run: FlowRun) -> bool:
-    job = (flow_run.parameters or {}).get("job")
-    return isinstance(job, dict) and bool(job.get("read_when_journal_full"))
-
-
-def _record(event: EventType, run_id: UUID, claim: UUID, **body: Any) -> bool:
-    """Put it on record; return whether the journal took it."""
-    try:
-        intent = event == "process.claimed"
-        get_journal().append(Event(event, run_id, {"claim_id": str(claim), **body}), intent=intent)
-    except JournalUnavailable as error:
-        logger.warning("%s", error.one_line)
-        return False
-    return True

@@ -147,6 +147,11 @@ class Settings(BaseSettings):
         default=timedelta(milliseconds=250),
         description="How often the recorder looks for new journal records.",
     )
+    drain_limit: Duration = Field(
+        default=timedelta(seconds=60),
+        description="How long the runs of a worker that is told to end (SIGTERM) may go on. Those "
+        "that are left then are cancelled; a second SIGTERM cancels them at once.",
+    )
     ship_at_run_end: Duration = Field(
         default=timedelta(seconds=2),
         description="How long a run may take at its end to bring its own records to the audit "

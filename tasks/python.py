@@ -22,6 +22,7 @@ from smartops.vocabulary import Effect
 from tasks.step import current_record, step
 
 _LONGEST_LINE = 2000
+_LAST_WORDS_S = 1.0
 
 
 @step(effect=Effect.UNSAFE, kind="python.call")
@@ -36,25 +37,32 @@ async def call_function(function: str, args: Mapping[str, Any] | None = None) ->
     record.touched = False
     with tempfile.TemporaryDirectory(prefix="smartops-call-") as folder:
         place = Path(folder) / "result.json"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "smartops.jobs.python_child",
-            str(place),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        printed, prints = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "smartops.jobs.python_child",
+                str(place),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=prints,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(printed)
+            raise
+        finally:
+            os.close(prints)
         record.touched = True
         asked = json.dumps({"function": function, "args": dict(args or {})})
-        talk = asyncio.create_task(_talk(process, asked))
+        talk = asyncio.create_task(_talk(process, asked, printed))
         try:
             status = await process.wait()
         finally:
             _end(process)
             await asyncio.shield(process.wait())
-            await asyncio.shield(talk)
+            await asyncio.shield(_hear_out(talk))
         return {"value": _result(function, place, status, record.effect)}
 
 
@@ -70,17 +78,30 @@ def check_allowed(function: str) -> None:
         )
 
 
-async def _talk(process: asyncio.subprocess.Process, asked: str) -> None:
+async def _talk(process: asyncio.subprocess.Process, asked: str, printed: int) -> None:
     """Tell the process what to call, and log what it prints."""
     assert process.stdin is not None  # noqa: S101 - for the type checker
-    assert process.stdout is not None  # noqa: S101
-    process.stdin.write(asked.encode())
-    with suppress(BrokenPipeError, ConnectionResetError):
-        await process.stdin.drain()
-        process.stdin.close()
-    logger = get_run_logger()
-    while line := await _line(process.stdout):
-        logger.info("%s", line.decode("utf-8", "replace").rstrip()[:_LONGEST_LINE])
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(printed, "rb", 0)
+    )
+    try:
+        process.stdin.write(asked.encode())
+        with suppress(BrokenPipeError, ConnectionResetError):
+            await process.stdin.drain()
+            process.stdin.close()
+        logger = get_run_logger()
+        while line := await _line(stream):
+            logger.info("%s", line.decode("utf-8", "replace").rstrip()[:_LONGEST_LINE])
+    finally:
+        transport.close()
+
+
+async def _hear_out(talk: asyncio.Task[None]) -> None:
+    """Wait for the last that was printed, and not for programs that were left to go on."""
+    await asyncio.wait([talk], timeout=_LAST_WORDS_S)
+    talk.cancel()
+    await asyncio.gather(talk, return_exceptions=True)
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:

@@ -15,7 +15,8 @@ from rich.text import Text
 from services import stack
 from smartops.cli.connection import use_stack
 from smartops.cli.output import out, print_json, say, table
-from smartops.errors import PrefectUnavailable
+from smartops.durations import parse_duration
+from smartops.errors import BadInput, PrefectUnavailable
 
 if TYPE_CHECKING:
     from services.stack import Stack
@@ -50,10 +51,18 @@ def up(
             running.stop()
 
 
-def down() -> None:
-    """Stop what `up --detach` started."""
+def down(
+    drain: Annotated[
+        str, typer.Option(help="How long runs may go on, such as 5m; then they are cancelled.")
+    ] = "5s",
+) -> None:
+    """Stop what `up --detach` started; runs that are cancelled take back what can be undone."""
+    try:
+        limit = parse_duration(drain)
+    except ValueError as error:
+        raise BadInput(f"--drain {drain}: {error}") from None
     found = stack.find()
-    stopped = found.stop() if found else []
+    stopped = found.stop(drain_s=limit.total_seconds()) if found else []
     out.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
 
 

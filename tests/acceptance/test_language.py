@@ -281,6 +281,9 @@ def breaks() -> None:
 
 def dies() -> None:
     os._exit(3)
+
+def leaves() -> None:
+    subprocess.Popen(["sleep", "30"], start_new_session=True)
 """
 
 
@@ -309,6 +312,7 @@ async def test_python_functions(
         + step("busy", "recipes:busy", ", retry: {attempts: 2, delay: 1ms}")
         + step("breaks", "recipes:breaks")
         + step("dies", "recipes:dies")
+        + step("leaves", "recipes:leaves")
         + step("other", "os:getcwd")
     )
     found = {step.id: step for step in detail.steps}
@@ -321,6 +325,8 @@ async def test_python_functions(
     assert (found["busy"].error_class, found["busy"].attempts) == ("DeviceBusy", 2)
     assert "ValueError: no batch" in (found["breaks"].error or "")
     assert "exit status 3" in (found["dies"].error or "")
+    assert found["leaves"].state == "completed"
+    assert (found["leaves"].duration_s or 0) < 25, "it waited for a program that was left"
     assert "may not be called" in (found["other"].error or "")
 
 

@@ -1,0 +1,92 @@
+"""Cancels runs that have a process: when their worker ends, and when Prefect's word was missed.
+
+Prefect tells of a cancelled run once, and only such runs are looked for that have a process by
+then; one that is cancelled while its process is starting would go on for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.states import Cancelling
+
+from services.ending import Endings
+from services.warm_start import ExecutorHost
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
+logger = logging.getLogger(__name__)
+_LOOK_S = 2.0
+_ANSWER_S = 5.0
+_AWAY = (httpx.HTTPError, PrefectHTTPStatusError, TimeoutError)
+
+
+class Canceller:
+    """Cancels runs of one worker, in the order that Prefect keeps: told, ended, hooks, state."""
+
+    def __init__(self, host: ExecutorHost, endings: Endings) -> None:
+        self._host = host
+        self._endings = endings
+        self._beside: set[asyncio.Task[None]] = set()
+
+    async def cancel_all(self, runs: Collection[UUID]) -> None:
+        """Cancel runs because their worker ends; return when they have no process."""
+        await asyncio.gather(*(self._cancel(run, "its worker was stopped") for run in runs))
+
+    async def watch(self, client: Callable[[], PrefectClient]) -> None:
+        """Cancel what Prefect has as being cancelled, and nobody has told; never returns."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            untold = [run for run, (_, ending) in self._endings.alive.items() if not ending.told]
+            if not untold:
+                continue
+            try:
+                found = await _being_cancelled(client(), untold)
+            except _AWAY as error:
+                logger.debug("it cannot be seen what is to be cancelled: %s", error)
+                continue
+            for run in found:
+                task = asyncio.create_task(self._cancel(run, "", known=True))
+                self._beside.add(task)
+                task.add_done_callback(self._beside.discard)
+
+    async def _cancel(self, run: UUID, message: str, *, known: bool = False) -> None:
+        """End a run. Where Prefect is away, its process is ended all the same."""
+        pid, ending = self._endings.alive.get(run, (0, None))
+        context = self._host.of(run)
+        if ending is None or ending.told or context is None:
+            return
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                if not known:
+                    state: State[Any] = Cancelling(message=message)
+                    await context.client.set_flow_run_state(run, state, force=True)
+                flow_run = await context.client.read_flow_run(run)
+        except _AWAY as error:
+            logger.warning("run %s is ended, and Prefect cannot be told: %s", run, error)
+            await ending.cancel(pid)
+            return
+        if flow_run.state is not None and flow_run.state.is_cancelling():
+            await context._cancellation_manager.cancel(flow_run, state_msg=message or None)
+
+
+async def _being_cancelled(client: PrefectClient, runs: Collection[UUID]) -> list[UUID]:
+    types = FlowRunFilterStateType(any_=[StateType.CANCELLING])
+    wanted = FlowRunFilter(
+        id=FlowRunFilterId(any_=list(runs)), state=FlowRunFilterState(type=types)
+    )
+    return [run.id for run in await client.read_flow_runs(flow_run_filter=wanted)]

@@ -12,8 +12,8 @@ from smartops.audit.migrations.resumable import (
     drop_tables,
 )
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 

@@ -46,6 +46,8 @@ class DeadRuns:
         self._seen_dead: dict[UUID, float] = {}
         self._untold: dict[UUID, str] = {}
         """Runs that were just given their end, and Prefect has not been told."""
+        self.gone: frozenset[UUID] = frozenset()
+        """The homes of machines that are not heard of any more, where this one judges those."""
 
     def find(self) -> list[tuple[OpenRun, Claim | None]]:
         """Return the runs that are surely dead, with the worker's word on each.
@@ -74,11 +76,12 @@ class DeadRuns:
         """Put the end of a dead run on record, with the evidence."""
         steps = open_runs.open_steps(self._store, run.id)
         last = open_runs.last_word(self._store, run.id)
-        events = verdict.of_dead_run(run, steps, last, claim)
+        gone = run.home in self.gone
+        events = verdict.of_dead_run(run, steps, last, claim, machine_gone=gone)
         get_journal().append(*events)
         self._seen_dead.pop(run.id, None)
-        self._untold[run.id] = str(events[-1].body["message"])
-        logger.warning("run %s of %s: its process %s died", run.id, run.job, run.pid)
+        message = self._untold[run.id] = str(events[-1].body["message"])
+        logger.warning("run %s of %s, process %s: %s", run.id, run.job, run.pid, message)
         shipping.ship_all(self._store, self._folder)
 
     def suspend(self, run: OpenRun) -> None:
@@ -98,9 +101,9 @@ class DeadRuns:
         return time.monotonic() - first < _WITNESS_S
 
     def _is_dead(self, run: OpenRun) -> bool:
-        if run.process is None or run.home != self._home:
+        if run.process is None or run.home is None:
             return False
-        return liveness.is_dead(self._folder, run.process)
+        return self._is_gone(run.home, run.process)
 
     def _has_more_to_say(self, run: OpenRun) -> bool:
         """Return whether a journal of the process is not in the store, as one that is damaged."""
@@ -154,18 +157,22 @@ class DeadRuns:
         begun_again = run.state is not None and run.state.timestamp > record.ended_at
         if begun_again and run.state_type is not StateType.CANCELLING:
             return
-        if record.home == self._home and self._is_gone(record.process):
+        if record.home is not None and self._is_gone(record.home, record.process):
             logger.warning("run %s ended as %s; Prefect is told", run.id, record.state)
             await api.end_run(run.id, state, record.message or "As it stands on record.")
 
-    def _is_gone(self, process: UUID | None) -> bool:
+    def _is_gone(self, home: UUID, process: UUID | None) -> bool:
+        """Return whether a process has died, or its whole machine is not heard of any more."""
+        if home != self._home:
+            return home in self.gone
         return process is not None and liveness.is_dead(self._folder, process)
 
     async def _if_its_process_is_gone(
         self, api: PrefectApi, run: FlowRun, claim: Claim | None
     ) -> None:
         """End a run that a worker of this home took, and of which no process is left."""
-        if claim is None or claim.home != self._home or not self._came_to_nothing(run, claim):
+        judged = claim is not None and claim.home in {self._home, *self.gone}
+        if claim is None or not judged or not self._came_to_nothing(run, claim):
             return
         began = run.state_type is not StateType.PENDING
         message = _DIED if began else _NEVER_STARTED
@@ -178,8 +185,10 @@ class DeadRuns:
             # The worker, or what took it up after it, had its time to say so itself.
             newer = run.state is not None and run.state.timestamp > claim.exited_at
             return not newer and now - claim.exited_at > _OWN_WORD
-        if not liveness.is_dead(self._folder, claim.process):
+        if not self._is_gone(claim.home, claim.process):
             return False
+        if claim.home in self.gone:
+            return True
         if claim.pid is None:
             # Between its start and the note of its id the process may live; it would speak soon.
             return run.state is not None and now - run.state.timestamp > _OWN_WORD

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 from filelock import FileLock, Timeout
@@ -26,7 +27,7 @@ from services.dead_runs import DeadRuns
 from services.other_runs import OtherRuns
 from services.prefect_api import PrefectApi, prefect_api
 from services.slots import Slots
-from smartops.audit import schema
+from smartops.audit import beats, schema
 from smartops.audit.history import waiting_runs
 from smartops.audit.leader import Leader
 from smartops.audit.progress import clear_old
@@ -41,6 +42,7 @@ _OVERLAP = timedelta(minutes=2)
 _SLOTS_EVERY_S = 15.0
 _CLEAR_EVERY_S = 3600.0
 _LEAST_PAUSE_S = 0.5
+_LISTEN_S = 1.0
 
 
 class Reconciler:
@@ -55,6 +57,7 @@ class Reconciler:
         self._others = OtherRuns(store, folder)
         self._slots = Slots(store)
         self._leader = Leader(store)
+        self._judge = Leader(store, "smartops_judge")
         self._ended_since = datetime.now(UTC) - _LOOK_BACK
         self._clear_at = 0.0
         self._slots_at = 0.0
@@ -73,16 +76,21 @@ class Reconciler:
 
     async def run(self) -> None:
         """Compare until :meth:`stop`."""
-        listening = asyncio.create_task(self._listen())
+        beside = [asyncio.create_task(self._listen())]
+        if beats.wanted():
+            beats.begin()
+            beside.append(asyncio.create_task(self._listen_to_machines()))
         rounds = (self.look_after_the_dead, self.look_at_the_others)
         try:
             await asyncio.gather(
                 *(self._again(work, wake) for work, wake in zip(rounds, self._wakes, strict=True))
             )
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             self._leader.release()
+            self._judge.release()
 
     async def _again(self, work: Callable[[], Awaitable[None]], wake: asyncio.Event) -> None:
         interval_s = get_settings().reconcile_interval.total_seconds()
@@ -165,6 +173,22 @@ class Reconciler:
             except (OSError, httpx.HTTPError, WebSocketException) as error:
                 logger.debug("the stream of events ended: %s", error)
             await asyncio.sleep(get_settings().reconcile_interval.total_seconds())
+
+    async def _listen_to_machines(self) -> None:
+        """Note which machines are gone; one reconciler of all machines judges them."""
+        silence = beats.Silence()
+        while True:
+            gone: set[UUID] = set()
+            with contextlib.suppress(StoreUnavailable):
+                seen = await asyncio.to_thread(beats.beats, self._store)
+                gone = silence.gone(seen, time.monotonic())
+                if gone and not await asyncio.to_thread(self._judge.is_me):
+                    gone = set()
+            if gone - self._dead.gone:
+                logger.warning("not heard of any more: %s", ", ".join(map(str, gone)))
+                self._wake_up()
+            self._dead.gone = frozenset(gone)
+            await asyncio.sleep(_LISTEN_S)
 
     def _is_away(self, what: str, text: str) -> None:
         if what not in self._away:

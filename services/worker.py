@@ -41,6 +41,7 @@ from services.ending import Endings, Exit
 from services.run_configuration import SmartOpsJobConfiguration, SmartOpsVariables
 from services.warm import NotWarm, Nursery
 from services.warm_start import ExecutorHost, WarmStarter, settings_environment
+from smartops.audit import liveness
 from smartops.settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ class SmartOpsWorker(ProcessWorker):
         )
         self._pushed = [warming, *map(asyncio.create_task, beside)]
         self._drain.listen()
+        liveness.let_machines_hear()
 
     async def teardown(self, *exc_info: Any) -> None:
         """Let everything go."""

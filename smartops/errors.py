@@ -35,6 +35,7 @@
     │   ├── ChildRunFailed        the run that a `job` step started did not succeed
     │   ├── JobTimeout            the run reached its job's time limit
     │   ├── FunctionFailed        a function of one's own raised an error
+    │   ├── RunTakenAway          another machine gave this run its end: it was not heard of
     │   ├── RehearsalRefused      a rehearsal may not do this: it would touch more than the plant
     │   ├── JournalUnavailable    the journal cannot take a record, so no effect may start
     │   │   └── JournalFull         it has reached its limit, or the disk is nearly full
@@ -205,6 +206,10 @@ class JobTimeout(PermanentError):
 
 class FunctionFailed(PermanentError):
     """A function of one's own raised an error; ``__cause__`` names it where it is known."""
+
+
+class RunTakenAway(PermanentError):
+    """Another machine has given this run its end, because its own was not heard of any more."""
 
 
 class RehearsalRefused(PermanentError):

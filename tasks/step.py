@@ -35,6 +35,7 @@ from smartops.errors import (
 from smartops.jobs.kinds import STEP_KINDS
 from smartops.jobs.step import Retry, StepBase
 from smartops.locks import Actor, acting, held
+from smartops.settings import get_settings
 from smartops.vocabulary import Effect
 from tasks.blocked_calls import watched
 from tasks.run_context import current_run, end_with_flow, install_log_filter
@@ -196,6 +197,8 @@ async def _attempt(
         end_with_flow(info)
     try:
         arguments = await _arguments(definition, options, args, kwargs)
+        if _effect(definition, options, arguments) is not Effect.READ:
+            await _check_still_ours(info)
     except BaseException as error:
         record = _open_record(definition, options, info, {})
         record.touched = False
@@ -218,6 +221,13 @@ async def _attempt(
     effects.pop(task_run, None)
     get_run_logger().info("%s", summary(definition.kind, plain))
     return output
+
+
+async def _check_still_ours(info: RunInfo) -> None:
+    if get_settings().locks == "database":
+        from smartops.audit import beats  # noqa: PLC0415 - SQLAlchemy takes long to import
+
+        await asyncio.to_thread(beats.check_still_ours, info.id)
 
 
 def _task_run_id() -> UUID:

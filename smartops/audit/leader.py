@@ -13,13 +13,16 @@ from sqlalchemy.exc import DBAPIError
 from smartops.audit.store import Store
 
 _NAME = "smartops_reconciler"
+_SILENCE_S = 30
+"""How long the server waits for a word of the one; then somebody else may be it."""
 
 
 class Leader:
     """This process's claim to be the one."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, name: str = _NAME) -> None:
         self._store = store
+        self._name = name
         self._held: Connection | None = None
 
     def is_me(self) -> bool:
@@ -39,10 +42,13 @@ class Leader:
     def _take(self) -> bool:
         connection = self._store.engine.connect()
         # The name holds for the whole server: databases beside each other have their own.
-        name = f"{_NAME}.{self._store.url.database}"[:64]
+        name = f"{self._name}.{self._store.url.database}"[:64]
         taken = connection.execute(sa.text("SELECT GET_LOCK(:name, 0)"), {"name": name}).scalar()
         connection.commit()
         if taken == 1:
+            # A machine that has gone does not close its connection: the server does.
+            connection.execute(sa.text(f"SET SESSION wait_timeout = {_SILENCE_S}"))
+            connection.commit()
             self._held = connection
             return True
         connection.close()

@@ -16,6 +16,8 @@ from uuid import UUID
 
 from uuid6 import uuid7
 
+from smartops.settings import get_settings
+
 _SUFFIX = ".alive"
 _HOME_FILE = "home.id"
 
@@ -104,6 +106,14 @@ def forget_the_dead(folder: Path, needed: set[UUID]) -> None:
         with suppress(ValueError):
             if UUID(path.stem) not in needed:
                 _if_dead(path, delete=True)
+
+
+def let_machines_hear() -> None:
+    """Let other machines hear that this one lives, where they are to hear of each other."""
+    if get_settings().locks == "database":
+        from smartops.audit import beats  # noqa: PLC0415 - SQLAlchemy takes long to import
+
+        beats.begin()
 
 
 def home_id(folder: Path) -> UUID:

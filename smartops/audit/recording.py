@@ -18,7 +18,7 @@ from uuid import UUID
 from uuid6 import uuid7
 
 from smartops import lock_waits, redact
-from smartops.audit import gaps, log_lines
+from smartops.audit import gaps, liveness, log_lines
 from smartops.audit.events import NO_RUN, Event, RunState, StepState
 from smartops.audit.journal import get_journal
 from smartops.audit.reading_batches import batches
@@ -115,6 +115,7 @@ def start_run(info: RunInfo, *, again: bool = False) -> None:
         known.add(info.id)
         _ended.discard(info.id)
     log_lines.install()
+    liveness.let_machines_hear()
 
 
 def end_run(info: RunInfo, state: RunState, message: str = "", output: Any = None) -> None:

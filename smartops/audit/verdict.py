@@ -14,7 +14,12 @@ TELLER = "reconciler"
 
 
 def of_dead_run(
-    run: OpenRun, steps: Sequence[OpenStep], last: LastWord | None, claim: Claim | None
+    run: OpenRun,
+    steps: Sequence[OpenStep],
+    last: LastWord | None,
+    claim: Claim | None,
+    *,
+    machine_gone: bool = False,
 ) -> list[Event]:
     """Return the events that end a run whose process died, with the evidence.
 
@@ -27,6 +32,8 @@ def of_dead_run(
     during = f" during {', '.join(step.step for step in steps)}" if steps else ""
     cause = f" ({claim.cause})" if claim and claim.cause else _status_text(status)
     message = f"its process died{cause}{during}"
+    if machine_gone:
+        message = f"its machine {run.host} is not heard of any more{during}"
     if doubtful:
         message += f"; what {', '.join(doubtful)} did has to be looked at"
     evidence = {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from services.zygote import NAME
 from tests.chaos.system import System
 
 _AWAY_S = 3.0
@@ -27,6 +28,15 @@ def kill_the_worker(system: System) -> None:
     """Kill the worker; its runs go on without it."""
     system.kill(system.service("worker"))
     system.start_again("worker")
+
+
+def kill_the_zygote(system: System) -> None:
+    """Kill the process that runs are forked from; they go on, and the worker makes another."""
+    worker = system.service("worker")
+    with suppress(psutil.Error):
+        for child in worker.children() if worker else ():
+            if child.name() == NAME:
+                system.kill(child)
 
 
 def kill_worker_and_runs(system: System) -> None:
@@ -105,6 +115,7 @@ def _fill(ballast: Path) -> None:
 FAULTS = (
     kill_a_step,
     kill_a_step,
+    kill_the_zygote,
     kill_the_worker,
     kill_worker_and_runs,
     kill_the_recorder,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _LOOK_S = 2.0
 _ANSWER_S = 5.0
+_ENDED = frozenset({StateType.CANCELLED})
+_OWN_END_S = 10.0
+"""How long the process of a run may live that has told Prefect its end."""
 _AWAY = (httpx.HTTPError, PrefectHTTPStatusError, TimeoutError)
 
 
@@ -42,6 +45,8 @@ class Canceller:
         self._host = host
         self._endings = endings
         self._beside: set[asyncio.Task[None]] = set()
+        self._ended: dict[UUID, float] = {}
+        """Runs that are over in Prefect, and their process is not; since when that is known."""
 
     async def cancel_all(self, runs: Collection[UUID]) -> None:
         """Cancel runs because their worker ends; return when they have no process."""
@@ -55,14 +60,24 @@ class Canceller:
             if not untold:
                 continue
             try:
-                found = await _being_cancelled(client(), untold)
+                found = await _cancelled(client(), untold)
+                now = asyncio.get_running_loop().time()
             except _AWAY as error:
                 logger.debug("it cannot be seen what is to be cancelled: %s", error)
                 continue
-            for run in found:
-                task = asyncio.create_task(self._cancel(run, "", known=True))
-                self._beside.add(task)
-                task.add_done_callback(self._beside.discard)
+            self._ended = {run: self._ended.get(run, now) for run, kind in found if kind in _ENDED}
+            for run, kind in found:
+                pid, ending = self._endings.alive.get(run, (0, None))
+                if kind is StateType.CANCELLING:
+                    self._do(self._cancel(run, "", known=True))
+                elif ending is not None and now - self._ended[run] >= _OWN_END_S:
+                    logger.warning("run %s goes on, and in Prefect it is cancelled: ended", run)
+                    self._do(ending.cancel(pid))
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     async def _cancel(self, run: UUID, message: str, *, known: bool = False) -> None:
         """End a run. Where Prefect is away, its process is ended all the same."""
@@ -84,9 +99,12 @@ class Canceller:
             await context._cancellation_manager.cancel(flow_run, state_msg=message or None)
 
 
-async def _being_cancelled(client: PrefectClient, runs: Collection[UUID]) -> list[UUID]:
-    types = FlowRunFilterStateType(any_=[StateType.CANCELLING])
+async def _cancelled(
+    client: PrefectClient, runs: Collection[UUID]
+) -> list[tuple[UUID, StateType | None]]:
+    types = FlowRunFilterStateType(any_=[StateType.CANCELLING, *_ENDED])
     wanted = FlowRunFilter(
         id=FlowRunFilterId(any_=list(runs)), state=FlowRunFilterState(type=types)
     )
-    return [run.id for run in await client.read_flow_runs(flow_run_filter=wanted)]
+    found = await client.read_flow_runs(flow_run_filter=wanted)
+    return [(run.id, run.state_type) for run in found]

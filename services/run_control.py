@@ -10,7 +10,7 @@ from uuid import UUID
 
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled, Cancelling
+from prefect.states import Cancelling
 
 from flows import asking
 from flows.taking_up import Resume, load_earlier
@@ -155,10 +155,12 @@ async def stop(client: PrefectClient, run_id: UUID, person: str, message: str) -
         await end_in_order(client, run_id, person, message)
         return "it waited for a person; it takes back what can be undone, and ends"
     await client.update_flow_run_labels(run_id, {CANCELLED_BY: person})
-    if state.is_scheduled() and run.run_count == 0:
-        await client.set_flow_run_state(run_id, Cancelled(message=message), force=True)
-        return "it had not begun, and will not"
+    # Prefect itself makes this the end where no worker has taken it yet: what was read just now may
+    # not be true any more.
     await client.set_flow_run_state(run_id, Cancelling(message=message))
+    now = (await client.read_flow_run(run_id)).state
+    if now is not None and now.is_final() and run.run_count == 0:
+        return "it had not begun, and will not"
     return "it ends what is under way, and takes back what can be undone"
 
 

@@ -129,5 +129,10 @@ def _kept_of_earlier(
         for name, param in plan.job.params.items()
     )
     return taking_up.kept_for(
-        plan, earlier.history, resume.from_step, earlier.decided, same_params=same
+        plan,
+        earlier.history,
+        resume.from_step,
+        earlier.decided,
+        same_params=same,
+        run=str(resume.run)[:8],
     )

@@ -68,7 +68,7 @@ def made_again(plan: Plan, kept: Mapping[str, Kept], from_step: str | None) -> s
     """
     ids = [step.id for step in plan.job.steps]
     if from_step is not None and from_step not in ids:
-        raise BadInput(f"job {plan.job.name} has no step {from_step!r}")
+        raise BadInput(f"job {plan.job.name} has no step {from_step!r}; it has: {', '.join(ids)}")
     again = {step.id for step in plan.job.steps if step.always}
     undone = {step_of(name) for name, k in kept.items() if k.state == "completed"}
     again |= {step_id for step_id in ids if undo_id(step_id) in undone}
@@ -91,8 +91,9 @@ def kept_for(
     decided: Mapping[str, Decision],
     *,
     same_params: bool = True,
+    run: str = "RUN",
 ) -> dict[str, Kept]:
-    """Return what a resumed run keeps of the run before it, by name on record.
+    """Return what a resumed run keeps of the ``run`` before it, by name on record.
 
     What a person has approved was approved for those parameters: with others it is asked again.
     Raises BadInput for a step whose outcome is in doubt and on which nobody has decided.
@@ -105,7 +106,8 @@ def kept_for(
         if decision is None:
             raise BadInput(
                 f"what step {name} did is not known: {kept.error or 'it was broken off'}",
-                hint=f"Say what happened: smartops run decide RUN {name} done|not-done|retry.",
+                hint=f"Look, and say what happened: `smartops run decide {run} {name} "
+                "done|not-done|retry`.",
             )
         if decision.verdict == "done":
             last[name] = Kept(name, "completed", {}, item=kept.item)

@@ -13,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
 from flows import asking
-from flows.taking_up import Resume, load_earlier
+from flows.taking_up import Resume, kept_for, load_earlier
 from reports.runs import RunDetail
 from services.prefect_api import TEMPLATE, deployment_named, end_in_order, prefect
 from smartops.audit.events import Event
@@ -22,11 +22,10 @@ from smartops.audit.journal import get_journal
 from smartops.audit.revisions import spec_on_record
 from smartops.audit.store import Store
 from smartops.errors import BadInput
+from smartops.jobs import graph
 from smartops.jobs.answers import Answer, Decision, check_answer
 from smartops.jobs.kinds.approval import Approval
 from smartops.jobs.param import from_texts
-from smartops.jobs.spec import JobSpec
-from smartops.jobs.step import step_of
 from tasks.run_context import CANCELLED_BY, REQUESTED_BY
 
 if TYPE_CHECKING:
@@ -180,7 +179,10 @@ async def resume(
     spec = spec_on_record(store, run.revision) if run.revision else None
     if spec is None:
         raise BadInput(f"the revision of run {run.run_id} is not on record as it was")
-    _check_steps(spec, from_step, earlier.history, earlier.decided, run.run_id)
+    # The run itself will ask for it in the same way: what it would refuse is refused here.
+    kept_for(
+        graph.compile(spec), earlier.history, from_step, earlier.decided, run=str(run.run_id)[:8]
+    )
     params = from_texts(spec.params, params)
     given = {**run.params, **params}
     for name, value in given.items():
@@ -217,19 +219,3 @@ async def _exists(client: PrefectClient, deployment: UUID) -> UUID | None:
         return (await client.read_deployment(deployment)).id
     except ObjectNotFound:
         return None
-
-
-def _check_steps(
-    spec: JobSpec, from_step: str | None, history: Any, decided: Mapping[str, Any], run_id: UUID
-) -> None:
-    ids = [step.id for step in spec.steps]
-    if from_step is not None and from_step not in ids:
-        raise BadInput(f"job {spec.name} has no step {from_step!r}; it has: {', '.join(ids)}")
-    last = {kept.step: kept for kept in history}
-    for name, kept in last.items():
-        if kept.state == "unknown_outcome" and name not in decided and step_of(name) in ids:
-            raise BadInput(
-                f"what step {name} did is not known: {kept.error or 'it was broken off'}",
-                hint=f"Look, and say what happened: `smartops run decide {str(run_id)[:8]} {name} "
-                "done|not-done|retry`.",
-            )

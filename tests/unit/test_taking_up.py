@@ -112,6 +112,18 @@ def test_decisions(verdict: Any, stays: set[str]) -> None:
         kept_for(CHAIN, history, None, {})
 
 
+def test_what_cannot_be_taken_up_is_refused_with_a_way_out() -> None:
+    """The command to type names the run; what is no step is answered with those that there are."""
+    job = plan({"id": "a", "undo": {"kind": "wait", "duration": "1s"}}, {"id": "b"})
+    for name in ("b", "undo_a"):  # what took a step back may be in doubt as well
+        history = [*done("a"), Kept(name, "unknown_outcome", error="lost")]
+        with pytest.raises(BadInput) as found:
+            kept_for(job, history, None, {}, run="1a2b3c4d")
+        assert f"smartops run decide 1a2b3c4d {name} done|not-done|retry" in str(found.value.hint)
+    with pytest.raises(BadInput, match="has no step 'c'; it has: a, b"):
+        kept_for(job, done("a"), "c", {})
+
+
 def test_everything_that_needs_it_is_made_again() -> None:
     """However far behind it stands."""
     assert made_again(CHAIN, last_of_each(done("a", "b", "c", "d")), "a") == {"a", "b", "c"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,8 @@ from smartops.alerts.rules import OnFailure, OnSlow
 from smartops.audit import alert_context
 from smartops.audit.alert_book import Fact, Page
 from smartops.audit.alert_context import RunOnRecord
+
+logger = logging.getLogger("services.alerter")
 
 
 class Contexts:
@@ -74,16 +77,30 @@ def _said(part: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def findings_of(page: Page, policy: Policy, facts: Sequence[Fact]) -> list[Finding]:
-    """Return what facts mean, in their order."""
+def findings_of(
+    page: Page, policy: Policy, facts: Sequence[Fact]
+) -> Iterator[tuple[Fact, list[Finding], str]]:
+    """Yield what each fact means, in their order; and why, where it cannot be understood.
+
+    One that is not of the shape that it should have must not hold up the others.
+    """
     contexts = Contexts(page, policy)
     contexts.look_up({fact.run_id for fact in facts} | {_run_of_slot(fact) for fact in facts})
-    return [finding for fact in facts for finding in _findings(fact, contexts)]
+    for fact in facts:
+        try:
+            yield fact, _findings(fact, contexts), ""
+        except (LookupError, ValueError, TypeError) as error:
+            why = f"a fact of kind {fact.kind} cannot be understood: {type(error).__name__} {error}"
+            logger.warning("%s: %s", fact.id, why)
+            yield fact, [], why
 
 
 def _run_of_slot(fact: Fact) -> UUID:
     run_id = fact.body.get("slot_run_id") if fact.kind == "slot" else None
-    return UUID(run_id) if run_id else NO_ID
+    try:
+        return UUID(run_id) if run_id else NO_ID
+    except (ValueError, AttributeError):
+        return NO_ID
 
 
 def _findings(fact: Fact, contexts: Contexts) -> list[Finding]:

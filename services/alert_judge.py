@@ -28,12 +28,13 @@ from smartops.alerts.routing import (
 )
 from smartops.alerts.rules import Rule, Severity, fingerprint
 from smartops.audit import alert_book as book
-from smartops.audit.alert_book import Episode, NewMessage, Outcome, Page
+from smartops.audit.alert_book import Episode, Fact, NewMessage, Outcome, Page
 from smartops.audit.events import NO_RUN
 from smartops.audit.store import Store
 
 _AT_ONCE = 500
 _WATCH_EVERY = timedelta(seconds=5)
+_TELL_AGAIN = timedelta(hours=1)
 _RULE_GONE = "its rule is not there any more"
 
 
@@ -46,6 +47,7 @@ class Judge:
         self._watch = Watch(policy)
         self._watch_at: datetime | None = None
         self._held: set[tuple[str, str, str]] = set()
+        self._forget_at: datetime | None = None
 
     def judge(self, now: datetime, *, watch: bool | None = None) -> int:
         """Judge what waits in the outbox, and look at what has no event; return how many facts.
@@ -55,13 +57,14 @@ class Judge:
         due = self._watch_at is None or now >= self._watch_at
         look = due if watch is None else watch
         count = 0
+        self._forget_held(now)
         while look or self._has_facts():
             with self._store.transaction() as page:
                 since = book.alone(page, now)
                 facts = book.facts(page, _AT_ONCE)
                 chapter = _Chapter(page, self._policy, now)
-                for finding in findings_of(page, self._policy, facts):
-                    chapter.take(finding)
+                for fact, findings, problem in findings_of(page, self._policy, facts):
+                    chapter.take_all(fact, findings, problem)
                 if look:
                     contexts = Contexts(page, self._policy)
                     for finding, rule in self._watch.look(page, contexts, chapter.open, since, now):
@@ -73,6 +76,12 @@ class Judge:
                 self._watch_at, look = now + _WATCH_EVERY, False
             count += len(facts)
         return count
+
+    def _forget_held(self, now: datetime) -> None:
+        """Let what is held back for long be told as held once more, each hour."""
+        if self._forget_at is None or now >= self._forget_at:
+            self._held.clear()
+            self._forget_at = now + _TELL_AGAIN
 
     def _has_facts(self) -> bool:
         with self._store.reading() as page:
@@ -98,6 +107,13 @@ class _Chapter:
         self._told = book.told_channels(page, self._known)
 
     # --- findings -------------------------------------------------------------------------------
+
+    def take_all(self, fact: Fact, findings: Iterable[Finding], problem: str) -> None:
+        """Judge what a fact means; one that cannot be understood is on record as such."""
+        for finding in findings:
+            self.take(finding)
+        if problem:
+            self._not_sent("", problem, fact.run_id)
 
     def take(
         self,

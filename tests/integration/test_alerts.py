@@ -89,9 +89,14 @@ class Plantlet:
         """Put an event on record."""
         get_journal().append(Event(kind, run_id, body))
 
+    @staticmethod
+    def ship(store: Store) -> None:
+        """Bring what is in the journals to the store."""
+        shipping.ship_all(store, get_settings().journal_dir)
+
     def judge(self, rules: Policy, now: datetime | None = None, **options: Any) -> int:
         """Ship what there is, and judge it."""
-        shipping.ship_all(self.store, get_settings().journal_dir)
+        self.ship(self.store)
         return Judge(self.store, rules).judge(now or datetime.now(UTC), **options)
 
 
@@ -316,6 +321,7 @@ def test_a_check_of_data(plantlet: Plantlet, store: Store) -> None:
     """Which results count stands in the rule; a pass ends it."""
     rules = policy({"on": "quality", "suites": ["audit"]})
     body = {"suite": "audit", "expectation": "not_null", "subject": "ended_at", "bad_rows": 2}
+    body |= {"dataset": "runs", "checked_rows": 9, "sentence": "2 of 9 rows have no end"}
     for status in ("warn", "fail", "pass"):
         plantlet.tell("quality", {**body, "status": status}, uuid7())
         plantlet.judge(rules)
@@ -347,6 +353,36 @@ def test_silence(plantlet: Plantlet, store: Store) -> None:
         ("never", "ended"),
         ("never", "open"),
     ]
+
+
+def test_what_holds_is_held_back_once(plantlet: Plantlet, store: Store) -> None:
+    """A mute of what is looked at again and again is one row; when it ends, the alert comes."""
+    rules = policy({"on": "silence", "jobs": ["never"], "within": "30m"})
+    now = datetime.now(UTC)
+    until = (now + timedelta(minutes=10)).isoformat()
+    mute = {"target": "never", "action": "mute", "until": until, "person": "ada", "comment": ""}
+    plantlet.tell("alert.answer", mute)
+    plantlet.ship(store)
+    judge = Judge(store, rules)
+    for minutes in (0, 2, 4):
+        judge.judge(now + timedelta(minutes=minutes), watch=True)
+    assert (len(not_sent(store)), messages(store)) == (1, [])
+    judge.judge(now + timedelta(minutes=11), watch=True)
+    assert messages(store) == [("ops", "raised")]
+
+
+def test_a_fact_that_cannot_be_understood(plantlet: Plantlet, store: Store) -> None:
+    """Is told as such, and holds up no other."""
+    now = datetime.now(UTC)
+    body = json.dumps({**a_slot("missed", now), "due_at": "soon"})
+    fact = {"id": uuid7(), "kind": "slot", "run_id": NO_RUN, "at": now, "body": body}
+    with store.transaction() as connection:
+        connection.execute(sa.insert(alert_tables.alert_fact).values(**fact))
+    plantlet.run(fails="a")
+    plantlet.judge(policy(FAILURE))
+    assert len(episodes(store)) == 1
+    assert "cannot be understood" in not_sent(store)[0]
+    assert rows(store, alert_tables.alert_fact) == []
 
 
 def test_silence_counts_how_a_run_ends(plantlet: Plantlet, store: Store) -> None:

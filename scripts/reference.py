@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from scripts.alert_option_tests import ALERT_OPTION_TESTS
 from scripts.fault_table import MATRICES, Matrix
 from scripts.option_tests import OPTION_TESTS
 from smartops import errors
@@ -188,6 +189,12 @@ def options_page() -> str:
             "| option | test |",
             "|---|---|",
             *rows,
+            "",
+            "## Files of alerts",
+            "",
+            "| option | test |",
+            "|---|---|",
+            *(f"| `{option}` | `{test}` |" for option, test in ALERT_OPTION_TESTS.items()),
         ]
     )
 

@@ -9,6 +9,7 @@ import sys
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -16,7 +17,10 @@ from prefect.utilities.importtools import import_object
 from pydantic import BaseModel
 
 from blocks import BrowserProfile, HttpService, ModbusDevice
+from scripts.alert_option_tests import ALERT_OPTION_TESTS
 from scripts.option_tests import OPTION_TESTS
+from smartops.alerts import policy as alert_policy
+from smartops.alerts import rules as alert_rules
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tag_files import load_map, load_tags
 from smartops.jobs import graph, loader
@@ -186,3 +190,26 @@ def test_each_option_has_a_test() -> None:
     for test in OPTION_TESTS.values():
         file, _, name = test.partition("::")
         assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE), test
+
+
+def test_each_option_of_alerts_has_a_test() -> None:
+    """The same for the files of alerts; what all rules have stands there once."""
+    common = {"name", "on", "severity", "labels", "recovery", "jobs"}
+    groups: dict[str, type[BaseModel]] = {
+        "alerts": alert_policy.Policy,
+        "channel": alert_policy.Channel,
+        "throttle": alert_policy.Throttle,
+        "route": alert_policy.Route,
+        "escalation": alert_policy.Escalation,
+        "calendar": alert_policy.Calendar,
+        "shift": alert_policy.Shift,
+        "maintenance": alert_policy.Maintenance,
+    }
+    wanted = {f"{group}.{name}" for group, model in groups.items() for name in model.model_fields}
+    for kind in get_args(get_args(alert_rules.Rule)[0]):
+        (on,) = get_args(kind.model_fields["on"].annotation)
+        wanted |= {f"on: {on}.{name}" for name in kind.model_fields if name not in common}
+    assert set(ALERT_OPTION_TESTS) == wanted | {f"rule.{name}" for name in common}
+    for test in ALERT_OPTION_TESTS.values():
+        file, _, name = test.partition("::")
+        assert re.search(rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE), test

@@ -491,6 +491,25 @@ def test_escalation_ends_with_an_acknowledgement(plantlet: Plantlet, store: Stor
     assert told == ["ops", "boss", "plant-head"]
 
 
+def test_who_is_on_call_is_told(plantlet: Plantlet, store: Store) -> None:
+    """At first, and when an alert is escalated: by the calendar at that time."""
+    begin = datetime.now(UTC)
+    soon = begin + timedelta(hours=2)
+    shift = {"start": f"{soon:%H:00}", "end": f"{soon + timedelta(hours=3):%H:00}"}
+    calendar = {"shifts": [{"between": shift, "channels": ["ben"]}], "otherwise": ["anna"]}
+    step = {"after": "2h", "on_call": "line"}
+    rules = policy(
+        FAILURE,
+        channels={"anna": MAIL, "ben": MAIL},
+        routes=[{"name": "all", "on_call": "line", "escalate": [step]}],
+        on_call={"line": calendar},
+    )
+    plantlet.run(fails="a")
+    plantlet.judge(rules, begin)
+    plantlet.judge(rules, begin + timedelta(hours=2), watch=True)
+    assert messages(store) == [("anna", "raised"), ("ben", "escalated")]
+
+
 def test_a_rule_that_was_taken_away(plantlet: Plantlet, store: Store) -> None:
     """Its alerts are closed without a word."""
     plantlet.run(fails="a")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from smartops.vocabulary import Strict
+from smartops.vocabulary import Strict, blank_in_form
 
 LabelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)]
 
@@ -30,4 +30,5 @@ class Alert(Strict):
         default_factory=dict,
         title="Labels",
         description="Words by which rules and routes of alerts choose, such as line: filling.",
+        json_schema_extra=blank_in_form,
     )

@@ -33,6 +33,7 @@ from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs import loader
 from tests.acceptance.conftest import PlantControl
+from tests.chaos import cancelling
 from tests.conftest import PREFECT_LEAVES_SOCKETS, ROOT, wait_for
 from tests.faulty_wire import Wire, wire_to
 
@@ -129,12 +130,12 @@ def ledger(in_stack: Stack) -> Iterator[Store]:
     store.close()
 
 
-async def start(
-    client: PrefectClient, entrypoint: str, variables: dict[str, Any] | None = None, **params: Any
+async def deploy(
+    client: PrefectClient, entrypoint: str, variables: dict[str, Any] | None = None
 ) -> UUID:
-    """Create a run; return its id."""
+    """Make a deployment on the pool of these workers; return its id."""
     flow = await client.create_flow_from_name(entrypoint.rpartition(".")[2].replace("_", "-"))
-    deployment = await client.create_deployment(
+    return await client.create_deployment(
         flow_id=flow,
         name=os.urandom(4).hex(),
         work_pool_name=POOL,
@@ -142,7 +143,14 @@ async def start(
         job_variables=variables or {},
         enforce_parameter_schema=False,
     )
-    return (await client.create_flow_run_from_deployment(deployment, parameters=params)).id
+
+
+async def start(
+    client: PrefectClient, entrypoint: str, variables: dict[str, Any] | None = None, **params: Any
+) -> UUID:
+    """Create a run; return its id."""
+    made = await deploy(client, entrypoint, variables)
+    return (await client.create_flow_run_from_deployment(made, parameters=params)).id
 
 
 async def ended(client: PrefectClient, run: UUID, limit_s: float = 120) -> FlowRun:
@@ -298,3 +306,19 @@ async def test_runs_go_on_while_prefect_is_away(
         assert (await ended(client, again)).state_type is StateType.COMPLETED
         worker.terminate()
         assert worker.wait(60) == 0
+
+
+async def test_cancelled_at_any_moment(
+    workers: Workers, client: PrefectClient, in_stack: Stack, tmp_path: Path
+) -> None:
+    """With steps of all kinds under way: a second after its time, nothing of a run is left.
+
+    `python -m tests.chaos.cancelling` does it two hundred times.
+    """
+    worker = workers.start(SMARTOPS_PYTHON_PACKAGES="tests")
+    made = await deploy(client, "flows.run_job.run_job")
+    await asyncio.to_thread(cancelling.deploy_child, in_stack, tmp_path)
+    count = await asyncio.to_thread(cancelling.cancel_in, in_stack, 3, made)
+    assert cancelling.well(count), count
+    worker.terminate()
+    assert worker.wait(60) == 0

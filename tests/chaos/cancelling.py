@@ -127,12 +127,11 @@ class Cancelled:
 
 
 async def cancel_one(
-    client: PrefectClient, running: Stack, store: Store, mark: str, after_s: float
+    client: PrefectClient, running: Stack, store: Store, deployment: UUID, mark: str, after_s: float
 ) -> Cancelled:
     """Start the job, cancel it after a time, and look when nothing of it is left."""
-    deployment = await client.read_deployment_by_name("run-job/run-job")
     made = await client.create_flow_run_from_deployment(
-        deployment.id,
+        deployment,
         parameters={"job": loader.loads(JOB).document(), "params": {"mark": mark}},
     )
     one = Cancelled(mark, made.id, after_s)
@@ -173,7 +172,7 @@ def processes_of(running: Stack, store: Store, run: UUID) -> list[str]:
     return found
 
 
-async def cancel_many(running: Stack, count: int) -> list[Cancelled]:
+async def cancel_many(running: Stack, count: int, deployment: UUID | None) -> list[Cancelled]:
     """Cancel so many runs, a few at once."""
     store = Store(running.settings.store_url)
     turn = asyncio.Semaphore(_AT_ONCE)
@@ -182,7 +181,8 @@ async def cancel_many(running: Stack, count: int) -> list[Cancelled]:
     async def one(number: int) -> None:
         async with turn:
             after_s = random.uniform(0, _LATEST_S) ** 2 / _LATEST_S  # more of the early ones
-            one = await cancel_one(client, running, store, f"c{number}", after_s)
+            mark = f"c{os.urandom(3).hex()}"
+            one = await cancel_one(client, running, store, of, mark, after_s)
             done.append(one)
             faults = "; ".join(one.faults) or "well"
             print(
@@ -190,6 +190,7 @@ async def cancel_many(running: Stack, count: int) -> list[Cancelled]:
             )
 
     async with get_client() as client:
+        of = deployment or (await client.read_deployment_by_name("run-job/run-job")).id
         await asyncio.gather(*(one(number) for number in range(count)))
     await asyncio.to_thread(_on_record, store, done)
     store.close()
@@ -242,9 +243,9 @@ def listening(running: Stack) -> list[int]:
     ]
 
 
-def cancel_in(running: Stack, count: int) -> dict[str, Any]:
-    """Cancel so many runs in a running system; return what was counted."""
-    done = asyncio.run(cancel_many(running, count))
+def cancel_in(running: Stack, count: int, deployment: UUID | None = None) -> dict[str, Any]:
+    """Cancel so many runs of a deployment in a running system; return what was counted."""
+    done = asyncio.run(cancel_many(running, count, deployment))
     took = [one.over_s for one in done]
     return {
         "runs": len(done),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +20,7 @@ from smartops import errors, locks
 from smartops.drivers import browser_state
 from smartops.drivers.browser_evidence import NOTHING, Keeping, Recorder
 from smartops.drivers.browser_process import Launch, how_to_install, running
+from smartops.drivers.browser_work import work_folder
 from smartops.evidence_store import KeptFile
 from smartops.page_actions import Action, Target
 from smartops.rehearsal import check_host, check_url, is_here, rehearsing
@@ -171,43 +170,9 @@ async def open_session(
         check_host(f"the proxy of {connection.name}", host)
     turn = nullcontext() if connection.shared else locks.exclusive(connection.resource)
     async with turn, running(_launch(connection), connection.name) as browser:
-        with _work_folder() as work:
+        with work_folder() as work:
             async with _session(browser, connection, keeping, work, folder) as session:
                 yield session
-
-
-@contextmanager
-def _work_folder() -> Iterator[Path]:
-    """Give a folder for what holds secrets still; those of dead processes are cleared away."""
-    parent = get_settings().home / "browser-work"
-    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for left in parent.iterdir():
-        _clear(left)
-    folder = Path(tempfile.mkdtemp(dir=parent, prefix="."))  # hidden until it has an owner
-    owner = os.open(folder / "owner", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(owner, fcntl.LOCK_EX)
-    folder = folder.rename(folder.with_name(folder.name[1:]))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(owner)
-
-
-def _clear(folder: Path) -> None:
-    if folder.name.startswith("."):
-        return
-    try:
-        owner = os.open(folder / "owner", os.O_RDWR)
-    except OSError:
-        return  # it is being cleared away
-    try:
-        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(owner)
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from smartops import errors
 from smartops.drivers import browser_warm
+from smartops.drivers.browser_work import work_folder
 from smartops.settings import get_settings
 
 _QUIET = (
@@ -51,8 +52,11 @@ class Launch:
 class RunningBrowser:
     """A browser with its driver process."""
 
-    def __init__(self, playwright: Playwright, browser: Browser, mark: str) -> None:
+    def __init__(
+        self, playwright: Playwright, browser: Browser, mark: str, files: contextlib.ExitStack
+    ) -> None:
         self._playwright = playwright
+        self._files = files
         self.browser = browser
         self._processes = _marked(mark)
         self._users = 0
@@ -114,7 +118,10 @@ class RunningBrowser:
             await _at_last(_closed(self.browser.close()))
         finally:
             self._kill()
-            await _at_last(_closed(self._playwright.stop()))
+            try:
+                await _at_last(_closed(self._playwright.stop()))
+            finally:
+                self._files.close()
 
 
 async def _closed(closing: Coroutine[Any, Any, None]) -> None:
@@ -184,18 +191,25 @@ async def _started(launch: Launch, name: str) -> RunningBrowser:
     if os.geteuid() == 0 and launch.kind == "chromium":
         args.append("--no-sandbox")
     playwright = await async_playwright().start()
+    files = contextlib.ExitStack()
     try:
+        # A trace has all secrets in it while it is made: it must not stay in a place of its own.
+        traces = files.enter_context(work_folder())
         browser = await getattr(playwright, launch.kind).launch(
-            executable_path=launch.executable, headless=launch.headless, args=args
+            executable_path=launch.executable,
+            headless=launch.headless,
+            args=args,
+            traces_dir=traces,
         )
     except BaseException as error:
+        files.close()
         await _at_last(_closed(playwright.stop()))
         for process in _marked(mark):
             process.kill()
         if isinstance(error, PlaywrightError):
             raise _no_start(error, launch, name) from error
         raise
-    return RunningBrowser(playwright, browser, mark)
+    return RunningBrowser(playwright, browser, mark, files)
 
 
 def _no_start(error: PlaywrightError, launch: Launch, name: str) -> errors.SmartOpsError:

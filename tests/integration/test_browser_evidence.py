@@ -112,7 +112,6 @@ def leaks(folders: list[Path]) -> list[str]:
     return [name for name, part in parts if holds(part, PIN)]
 
 
-@pytest.mark.usefixtures("_warm")
 @pytest.mark.browser
 async def test_the_canary_is_found_nowhere(plant: Plant, home: Path, tmp_path: Path) -> None:
     """A page says the secret in its text, console, storage, addresses, headers, JSON and base64."""

@@ -51,6 +51,8 @@ _MODULES = {
     "operations": "reports.operations",
     "job": "reports.job",
     "slo": "reports.slo",
+    "devices": "reports.devices",
+    "audit": "reports.audit_report",
 }
 
 

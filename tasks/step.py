@@ -23,6 +23,7 @@ from blocks.connection import Connection, load_connection
 from smartops import redact
 from smartops.audit import recording
 from smartops.audit.recording import RunInfo, StepRecord
+from smartops.drivers.exchanges import tally
 from smartops.errors import (
     BadAnswer,
     ExpectationFailed,
@@ -208,6 +209,7 @@ async def _attempt(
     task_run = _task_run_id()
     effects[task_run] = record.effect
     token = recording.current_step.set(record)
+    counting = tally.set(record.tally)
     acting.set(Actor(str(info.id), info.job, record.step))
     try:
         output = await _in_time(definition, options, arguments, record)
@@ -217,6 +219,7 @@ async def _attempt(
         record.failed(error)
         raise
     finally:
+        tally.reset(counting)
         recording.current_step.reset(token)
     effects.pop(task_run, None)
     get_run_logger().info("%s", summary(definition.kind, plain))

@@ -37,6 +37,7 @@ GRANT SELECT, INSERT ON smartops.alert_delivery TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.alert_answer TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.report TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.quality_result TO 'smartops'@'%';
+GRANT SELECT, INSERT ON smartops.device_exchange TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.hold TO 'smartops'@'%';
 GRANT SELECT, INSERT ON smartops.lock_wait TO 'smartops'@'%';
 -- Reports: what each hour comes to, and the bytes of reports.

@@ -191,11 +191,15 @@ def of_device(body: Mapping[str, Any], at: datetime, run_id: UUID) -> Finding:
     )
 
 
+_RESULTS = {"passed": "pass", "warned": "warn", "failed": "fail"}
+"""What rules call the statuses that checks of data put on record."""
+
+
 def of_quality(body: Mapping[str, Any], at: datetime, run_id: UUID) -> Finding:
-    """Return what a check of data gave: a ``status`` of ``pass``, ``warn`` or ``fail``."""
+    """Return what a check of data gave: a ``status`` of ``passed``, ``warned`` or ``failed``."""
     suite = str(body.get("suite", ""))
     what = " ".join(str(body[key]) for key in ("expectation", "subject") if body.get(key))
-    status = str(body.get("status", ""))
+    status = _RESULTS.get(str(body.get("status", "")), "")
     counted = f"{body.get('bad_rows', 0)} of {body.get('checked_rows', 0)}"
     return Finding(
         on="quality",

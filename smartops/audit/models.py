@@ -366,3 +366,19 @@ quality_result = _table(
     Index(None, "suite", "at"),
     Index(None, "status", "at"),
 )
+
+device_exchange = _table(
+    "device_exchange",
+    _key("step_run_id", Id),
+    Column("device", String(255), primary_key=True),
+    _required("run_id", Id),
+    _required("requests", BigInteger),
+    _required("answered", BigInteger),
+    _required("unanswered", BigInteger),
+    _required("total_s", Double),
+    _required("longest_s", Double),
+    _required("at", UtcTime),
+    Index(None, "run_id"),
+    Index(None, "at"),
+)
+"""What an attempt of a step asked of a device, and how long the answers took."""

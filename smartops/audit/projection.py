@@ -190,6 +190,9 @@ class Projection:
         }
         own = body.get("told_by", "own") == "own"
         self.changes.update(models.step_run, step, values, unless=None if own else "ended_at")
+        for asked in body.get("exchanges", ()):
+            row = {"step_run_id": step, "run_id": record.run_id, "at": record.at, **asked}
+            self.changes.insert(models.device_exchange, (step, asked["device"]), row)
 
     def command_intended(self, record: Record, body: Body) -> None:
         """Show a device command that is about to be sent."""

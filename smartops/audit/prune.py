@@ -43,6 +43,7 @@ _BY_TIME = (
     (report_tables.lock_wait, "at"),
     (alert_tables.alert, "raised_at"),
     (models.quality_result, "at"),
+    (models.device_exchange, "at"),
     (models.run_process, "claimed_at"),
 )
 _WITHOUT_RUN = (

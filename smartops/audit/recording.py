@@ -22,6 +22,7 @@ from smartops.audit import gaps, liveness, log_lines
 from smartops.audit.events import NO_RUN, Event, RunState, StepState
 from smartops.audit.journal import get_journal
 from smartops.audit.reading_batches import batches
+from smartops.drivers.exchanges import Tally
 from smartops.drivers.quarantine import Change
 from smartops.drivers.readings import Command, CommandResult, Reading
 from smartops.errors import JournalFull, JournalUnavailable, SmartOpsError, UnknownOutcome
@@ -234,6 +235,8 @@ class StepRecord:
         self._unrecorded = 0
         self.touched: bool | None = None
         """Whether the effect was started; None when the step does not say."""
+        self.tally = Tally()
+        """Where the drivers count what they ask."""
         start_run(info)
         self._append(
             "step.started",
@@ -271,7 +274,7 @@ class StepRecord:
     def completed(self, output: Any) -> None:
         """Record that the attempt succeeded. Raises UnknownOutcome when the journal cannot."""
         try:
-            self._append("step.ended", state="completed", output=output)
+            self._append("step.ended", state="completed", output=output, **self._asked())
         except JournalUnavailable as error:
             if self.effect is Effect.READ:
                 raise
@@ -289,7 +292,13 @@ class StepRecord:
                 state=state,
                 error_class=type(error).__name__,
                 error=describe(error),
+                **self._asked(),
             )
+
+    def _asked(self) -> dict[str, Any]:
+        """Return what the attempt asked of devices, where it asked any."""
+        found = [asdict(device) for device in self.tally.devices.values()]
+        return {"exchanges": found} if found else {}
 
     def readings(self, device: str, readings: Sequence[Reading]) -> None:
         """Put readings on record, in batches that an event can hold."""

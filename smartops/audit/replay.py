@@ -43,6 +43,7 @@ _TABLES: tuple[tuple[Table, str], ...] = (
     (models.child_run, "run_id"),
     (models.device_change, "run_id"),
     (models.quality_result, "run_id"),
+    (models.device_exchange, "run_id"),
     (models.hold, "run_id"),
     (report_tables.lock_wait, "run_id"),
 )

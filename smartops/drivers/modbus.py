@@ -23,6 +23,7 @@ from smartops.drivers import wire_notes
 from smartops.drivers.block_reading import BlockReader
 from smartops.drivers.cancelling import heeded
 from smartops.drivers.coalesce import Block, Hole, gaps, plan_reads
+from smartops.drivers.exchanges import exchange
 from smartops.drivers.modbus_answers import ANSWERS, refusal
 from smartops.drivers.pacing import Pacing
 from smartops.drivers.quarantine import PATIENT, Patience, Quarantine
@@ -312,7 +313,8 @@ class ModbusDriver(TaggedDevice[Tag]):
             lost.not_done = True
             raise lost from error
         try:
-            answer: ModbusPDU = await asked
+            with exchange(name, ModbusException):
+                answer: ModbusPDU = await asked
         except ModbusException as error:
             self._pacing.unanswered()
             if not self._client.connected:

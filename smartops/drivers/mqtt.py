@@ -25,6 +25,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from smartops import errors
 from smartops.drivers import mqtt_wire
+from smartops.drivers.exchanges import exchange
 from smartops.drivers.mqtt_client import Client, publish_properties, session_options
 from smartops.drivers.mqtt_connection import Connection, Message, Qos, Version, tls_context
 from smartops.drivers.mqtt_payload import CBOR, decode
@@ -252,12 +253,14 @@ class MqttDriver:
         # No turn of the loop since: the answer cannot have come before there is a place for it.
         answer: asyncio.Future[ReasonCode | None] = self._loop.create_future()
         self._acknowledged[info.mid] = answer
-        await self._settled(answer, self._connection.timeout.total_seconds())
-        if not answer.done() or (qos == 0 and not await self.is_heard()):
-            text = f"{what}: the broker did not acknowledge it"
-            if repeatable:
-                raise errors.DeviceTimeout(text)
-            raise errors.UnknownOutcome(text, hint="Look whether the message came where it should.")
+        with exchange(self.name):
+            await self._settled(answer, self._connection.timeout.total_seconds())
+            if not answer.done() or (qos == 0 and not await self.is_heard()):
+                text = f"{what}: the broker did not acknowledge it"
+                if repeatable:
+                    raise errors.DeviceTimeout(text)
+                hint = "Look whether the message came where it should."
+                raise errors.UnknownOutcome(text, hint=hint)
         reason = answer.result()
         if reason is not None and reason.is_failure:
             raise errors.DeviceRefused(f"{what}: the broker refuses it: {reason}")

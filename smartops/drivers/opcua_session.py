@@ -24,6 +24,7 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 
 from smartops import errors
 from smartops.drivers import opcua_trust
+from smartops.drivers.exchanges import exchange
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.quarantine import PATIENT, Patience
 
@@ -226,7 +227,10 @@ def edge(connection: Connection, what: str) -> Iterator[None]:
     """Turn the library's errors into ours, with what was being done."""
     text = f"{connection.name}: {what}"
     try:
-        with plain_cancel():
+        with (
+            plain_cancel(),
+            contextlib.nullcontext() if what == CONNECTING else exchange(connection.name),
+        ):
             yield
     except errors.SmartOpsError:
         raise

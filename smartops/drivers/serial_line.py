@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import serial
 
 from smartops import errors, locks
+from smartops.drivers.exchanges import exchange
 from smartops.drivers.framing import Framing
 from smartops.drivers.pacing import Pacing
 from smartops.drivers.quarantine import PATIENT, Patience, Quarantine
@@ -204,7 +205,7 @@ class SerialDriver:
         self.sent = False
         await self._pacing.turn()
         try:
-            with self._connection.quarantine.trial():
+            with self._connection.quarantine.trial(), exchange(self._connection.name):
                 data = await self._in_thread(question, expect, self._connection.timeout)
         except BaseException as error:
             if isinstance(error, errors.DeviceUnreachable) and error.not_done:

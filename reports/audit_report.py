@@ -169,7 +169,9 @@ _PROOF = (
 def _proof_table(found: Found) -> Table:
     of = found.sealed
     line = _ProofLine(found.proof.state, found.proof.text, of.seals, of.events, of.first, of.last)
-    note = "The whole record is verified, as by `smartops audit verify`, and not the period alone."
+    note = (
+        "The whole record is verified, as smartops audit verify does it, and not the period alone."
+    )
     return table_of("proof", "Verification", _PROOF, [line], note=note)
 
 

@@ -274,7 +274,7 @@ class StepRecord:
     def completed(self, output: Any) -> None:
         """Record that the attempt succeeded. Raises UnknownOutcome when the journal cannot."""
         try:
-            self._append("step.ended", state="completed", output=output, **self._asked())
+            self._append("step.ended", state="completed", output=output, **self.tally.as_fields())
         except JournalUnavailable as error:
             if self.effect is Effect.READ:
                 raise
@@ -292,13 +292,8 @@ class StepRecord:
                 state=state,
                 error_class=type(error).__name__,
                 error=describe(error),
-                **self._asked(),
+                **self.tally.as_fields(),
             )
-
-    def _asked(self) -> dict[str, Any]:
-        """Return what the attempt asked of devices, where it asked any."""
-        found = [asdict(device) for device in self.tally.devices.values()]
-        return {"exchanges": found} if found else {}
 
     def readings(self, device: str, readings: Sequence[Reading]) -> None:
         """Put readings on record, in batches that an event can hold."""

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from smartops.errors import DeviceTimeout, DeviceUnreachable, UnknownOutcome
 
@@ -32,6 +33,11 @@ class Tally:
     """What a step asked of all devices, by their names."""
 
     devices: dict[str, Exchanges] = field(default_factory=dict)
+
+    def as_fields(self) -> dict[str, list[dict[str, Any]]]:
+        """Return what a record says of it: nothing, where no device was asked."""
+        found = [asdict(device) for device in self.devices.values()]
+        return {"exchanges": found} if found else {}
 
 
 tally: ContextVar[Tally | None] = ContextVar("smartops_exchanges", default=None)

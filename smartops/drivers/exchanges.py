@@ -34,7 +34,7 @@ class Tally:
 
     devices: dict[str, Exchanges] = field(default_factory=dict)
 
-    def as_fields(self) -> dict[str, list[dict[str, Any]]]:
+    def as_fields(self) -> dict[str, Any]:
         """Return what a record says of it: nothing, where no device was asked."""
         found = [asdict(device) for device in self.devices.values()]
         return {"exchanges": found} if found else {}

@@ -294,7 +294,7 @@ def test_the_audit_report_proves_the_record(store: Store) -> None:
     get_journal().append(Event("audit.verified", uuid7(), {"ok": True}))
     shipping.ship_all(store, get_settings().journal_dir)
     key = keys.signing_key(get_settings().keys_dir)
-    made = [found for found in iter(lambda: seal.seal(store, key), None) if found is not None]
+    made = list(iter(lambda: seal.seal(store, key), None))
     assert figure(audit_report.build(store, today, {}), "record") == "not looked at"
     for place in anchors.anchors_of(get_settings()):
         place.publish(made)

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from smartops.audit.column_types import Id, UtcTime
 from smartops.audit.migrations.resumable import create_table, drop_tables
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 

@@ -56,8 +56,7 @@ async def run_child(job: str, params: Mapping[str, Any] | None = None) -> dict[s
     try:
         async with get_client() as client:
             record.touched = True
-            child = await _surely_start(client, job, dict(params or {}), depth)
-            record.child(child.id, job)
+            child = await _started(client, job, dict(params or {}), depth)
             try:
                 state = await _end_of(client, child.id)
             except asyncio.CancelledError:
@@ -95,6 +94,34 @@ def _depth() -> int:
     context = FlowRunContext.get()
     labels = context.flow_run.labels if context and context.flow_run else {}
     return int(labels.get(DEPTH, 0))
+
+
+async def _started(client: PrefectClient, job: str, params: dict[str, Any], depth: int) -> FlowRun:
+    """Start the child's run, and put it on record; when this is broken off, the child ends too.
+
+    Prefect may have made the run and not said so yet: its answer is waited for first.
+    """
+    record = current_record()
+    starting = asyncio.create_task(_surely_start(client, job, params, depth))
+    try:
+        child = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.shield(_take_back(client, starting, job))
+        raise
+    record.child(child.id, job)
+    return child
+
+
+async def _take_back(client: PrefectClient, starting: asyncio.Task[FlowRun], job: str) -> None:
+    await asyncio.wait({starting}, timeout=_TIME_TO_CANCEL_S)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+    if starting.cancelled() or starting.exception() is not None:
+        return  # what could not be found out is said by the step's own outcome
+    child = starting.result()
+    current_record().child(child.id, job)
+    await _cancel(client, child.id)
 
 
 async def _surely_start(

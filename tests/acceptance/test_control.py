@@ -419,6 +419,50 @@ async def test_a_child_starts_before_prefect_knows_its_step(in_stack: Stack) -> 
         await client.delete_flow_run(child.id)
 
 
+async def test_a_child_ends_whose_start_was_broken_off(in_stack: Stack) -> None:
+    """The cancel comes when Prefect has made the run, and before it has said so."""
+    from prefect import flow, task
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import FlowRun
+
+    from smartops.audit import recording
+    from smartops.vocabulary import Effect
+    from tasks.job import _started
+
+    made: list[UUID] = []
+
+    @task
+    async def broken_off() -> FlowRun:
+        info = recording.current_run()
+        assert info is not None
+        record = recording.StepRecord(
+            info, step="a", kind="job", effect=Effect.READ, attempt=1, inputs={}
+        )
+        recording.current_step.set(record)
+        async with get_client() as client:
+            starting = asyncio.create_task(_started(client, "line-check", {}, 1))
+
+            async def break_off(response: httpx.Response) -> None:
+                path = response.request.url.path
+                if path.endswith("/create_flow_run") and response.is_success:
+                    await response.aread()
+                    made.append(UUID(response.json()["id"]))
+                    starting.cancel()
+
+            client._client.event_hooks["response"].append(break_off)
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+            return await client.read_flow_run(made[0])
+
+    @flow
+    async def parent() -> FlowRun:
+        return await broken_off()
+
+    child = await parent()
+    assert child.state is not None
+    assert child.state.is_cancelling() or child.state.is_cancelled()
+
+
 def test_a_child_is_cancelled_at_the_time_limit(quick: Cli, tmp_path: Path) -> None:
     """Its run does not go on alone, and the step's outcome is in doubt."""
     (tmp_path / "child.yaml").write_text(

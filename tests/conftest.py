@@ -72,11 +72,21 @@ _OF_THEIR_OWN = frozenset(
     }
 )
 """Acceptance tests that start what they need by themselves: they run beside the others."""
+_SECOND_SYSTEM = frozenset(
+    {
+        "test_control.py",
+        "test_ending.py",
+        "test_form.py",
+        "test_reconciler.py",
+        "test_warm_worker.py",
+    }
+)
+"""The acceptance tests that have a second system to themselves: two wait at the same time."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep together what shares a system: the acceptance tests but for some, each file's tests."""
+    """Keep together what shares a system: the acceptance tests of each half, each file's tests."""
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
     class BySystem(LoadScopeScheduling):  # type: ignore[misc]
@@ -84,7 +94,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file, _, test = str(nodeid).partition("::")
             if test.partition("[")[0] in _OF_THEIR_OWN:
                 return "systems of their own"
-            return "acceptance" if file.startswith("tests/acceptance/") else file
+            if not file.startswith("tests/acceptance/"):
+                return file
+            return f"acceptance {file.rpartition('/')[2] in _SECOND_SYSTEM}"
 
     return BySystem(config, log)
 

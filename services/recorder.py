@@ -27,7 +27,7 @@ class Recorder:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sealer: Sealer | None = None
-        self._roller = Roller(store)
+        self._roller: Roller | None = None
         self._stop = threading.Event()
         self._ready = False
         self._away_since = 0
@@ -59,6 +59,8 @@ class Recorder:
             if self._sealer is None:
                 self._sealer = Sealer(self._store, get_settings())
             self._sealer.seal_if_due(now=last)
+            if self._roller is None:
+                self._roller = Roller(self._store)
             self._roller.roll_up_if_due(now=last)
         except StoreUnavailable as error:
             if self._away_since == 0:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import entry_points
@@ -366,7 +366,7 @@ def lock_waited(wait: Wait) -> None:
     """Record that a run waited for something, or gave it up. It never raises, and is quick."""
     actor = acting.get()
     if actor.run:
-        with _only_logged():
+        with _only_logged(), suppress(ValueError):  # what is no run waits off the record
             body = {**asdict(wait), "step": actor.step}
             _write(Event("lock.waited", UUID(actor.run), body))
 

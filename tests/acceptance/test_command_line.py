@@ -334,7 +334,9 @@ def test_deploying_needs_nothing_but_an_api(tmp_path: Path, command: list[str]) 
         with urllib.request.urlopen(request, timeout=10) as answer:
             names = {deployment["name"] for deployment in json.load(answer)}
         examples = {file.stem for file in (ROOT / "deployments/jobs").glob("*.yaml")}
-        assert names == {"run-job", "retention", "data-quality", "shift-report", *examples}
+        reports = {f"report-{period}" for period in ("daily", "weekly", "monthly")}
+        own = {"run-job", "retention", "data-quality", "shift-report", *reports}
+        assert names == own | examples
     finally:
         processes.stop_all([server])
 

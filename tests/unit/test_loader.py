@@ -40,9 +40,10 @@ steps:
         "known: goto, click, hover, fill, select, check, press, upload, download, wait_for, "
         "expect, extract, table, screenshot, pdf, eval, dialog, tab",
         "job.yaml:12: steps.2: unknown kind 'nope'; "
-        "known: rest.request, modbus.read, modbus.write, opcua.read, opcua.write, opcua.call, "
-        "mqtt.publish, mqtt.ask, serial.ask, serial.listen, "
-        "browser.run, browser.selenium, wait, assert, check.quality, approval, job, python.call",
+        "known: rest.request, rest.webhook, modbus.read, modbus.write, opcua.read, opcua.write, "
+        "opcua.call, mqtt.publish, mqtt.ask, serial.ask, serial.listen, "
+        "browser.run, browser.selenium, wait, assert, check.quality, approval, job, python.call, "
+        "rest.paginate, rest.poll, rest.download, rest.upload",
         "job.yaml:14: steps.3: kind is missing",
     ]
 

@@ -216,7 +216,7 @@ def test_who_has_approved_a_step() -> None:
         "  - {id: c, kind: wait, duration: 1s, needs: [b]}\n"
         "  - {id: d, kind: wait, duration: 1s}\n"
     )
-    run: Any = SimpleNamespace(plan=graph.compile(job), outputs={})
+    run: Any = SimpleNamespace(plan=graph.compile(job), outputs={}, _approvals={"a", "b"})
     run.outputs = {"a": {"person": "ann"}, "b": {"person": NOBODY}}
     assert StepCalls._approvers(run, "c") == "ann"
     assert StepCalls._approvers(run, "d") == ""

@@ -8,6 +8,7 @@ import json
 import re
 import urllib.request
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def _deployments(api_url: str) -> dict[str, str]:
 @pytest.fixture
 async def page(stack: Stack, chromium: Path) -> AsyncIterator[Page]:
     """The form of the deployment run-job."""
-    profile = browser.Connection("ui", stack.ui_url, width=2600, height=2400)
+    patient = timedelta(seconds=30)  # Prefect's page takes its time while other tests run
+    profile = browser.Connection("ui", stack.ui_url, width=2600, height=2400, timeout=patient)
     async with browser.open_page(profile) as opened:
         run_job = _deployments(stack.api_url)["run-job"]
         await opened.goto(f"/v2/deployments/deployment/{run_job}/run")

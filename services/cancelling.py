@@ -23,7 +23,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Cancelling
 
-from services.ending import Ending, Endings
+from services.ending import Endings
 from services.warm_start import ExecutorHost
 
 if TYPE_CHECKING:
@@ -97,18 +97,6 @@ class Canceller:
             return
         if flow_run.state is not None and flow_run.state.is_cancelling():
             await context._cancellation_manager.cancel(flow_run, state_msg=message or None)
-        await self._make_sure(run, pid, ending)
-
-    async def _make_sure(self, run: UUID, pid: int, ending: Ending) -> None:
-        """End a process that was not told to, although its run is being cancelled."""
-        if ending.told or ending.over.is_set():
-            return
-        try:
-            async with asyncio.timeout(_ANSWER_S):
-                await ending.over.wait()
-        except TimeoutError:
-            logger.warning("run %s goes on although it is being cancelled: told to end", run)
-            await ending.cancel(pid)
 
 
 async def _cancelled(

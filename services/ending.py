@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,6 +26,7 @@ from smartops.settings import get_settings
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
+    from prefect.runner._cancellation_manager import CancellationManager
     from prefect.runner._process_manager import ProcessHandle, ProcessManager
 
 logger = logging.getLogger(__name__)
@@ -141,6 +143,24 @@ class Kills:
             await self._processes.kill(run, grace_seconds, force=force)
             return
         await scope.cancel(handle.pid)
+
+
+class CancelsInTurn:
+    """Prefect's cancelling of a run, one call at a time; others wait, and find it done.
+
+    Of two calls at once, each can take the other for the one that ends the process: the second to
+    ask clears the answer that the first is waiting for, and both return with the process alive.
+    """
+
+    def __init__(self, manager: CancellationManager) -> None:
+        self._cancel = manager.cancel
+        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+
+    async def __call__(self, flow_run: FlowRun, state_msg: str | None = None) -> None:
+        """End the run's process, call its hooks, and tell Prefect its end."""
+        turn = self._turns.setdefault(flow_run.id, asyncio.Lock())
+        async with turn:
+            await self._cancel(flow_run, state_msg=state_msg)
 
 
 class Endings:

@@ -22,6 +22,7 @@ from prefect.settings import get_current_settings
 from prefect.utilities.processutils import sanitize_subprocess_env
 
 from services.ending import (
+    CancelsInTurn,
     Ending,
     Endings,
     Exit,
@@ -261,7 +262,9 @@ class _Held:
         try:
             async with FlowRunExecutorContext() as context:
                 kills: Any = Kills(context.process_manager)
-                context._cancellation_manager._process_manager = kills
+                manager: Any = context._cancellation_manager
+                manager._process_manager = kills
+                manager.cancel = CancelsInTurn(manager)
                 self.opened.set_result(context)
                 await self.leave.wait()
         except BaseException as error:

@@ -113,6 +113,7 @@ def test_from_the_plant_to_a_run(
         publish(broker, ("A1", 10), ("A1", 10), ("A2", 0))
         until(quick, "orders", lambda s: s["received"] == 3, "the orders came")
         until(quick, "orders", lambda s: s["started"] == 1, "the first order's run")
+        until(quick, "orders", lambda s: s["unwanted"] == 1, "the empty order was passed over")
         process.kill()
         process.wait()
     assert json.loads(quick("bridge", "status", "--json").stdout)["running"] is False
@@ -122,7 +123,9 @@ def test_from_the_plant_to_a_run(
     with bridge(stack, file):
         until(quick, "orders", lambda s: s["started"] == 2, "the order that came meanwhile")
         counted = state(quick, "orders")
-        assert (counted["repeated"], counted["unwanted"], counted["refused"]) == (2, 1, 0)
+        # What was dealt with and not acknowledged when the bridge was killed has come once more.
+        assert counted["repeated"] >= 2
+        assert (counted["unwanted"], counted["refused"]) in {(1, 0), (2, 0)}
         written = quick("device", "write", "plant-line", "speed_setpoint", "131")
         assert written.returncode == 0, written.stderr
         until(quick, "setpoint", lambda s: s["told"] == 1, "the new setpoint is told")

@@ -145,7 +145,12 @@ async def test_a_copy_with_a_schedule(page: Page, cli: Cli, stack: Stack) -> Non
     await dialog.get_by_label("Value").fill("20")
     await dialog.get_by_role("button", name="Save").click()
     await expect(dialog).to_be_hidden()
-    made = _deployment(stack.api_url, name)
+
+    def scheduled() -> dict[str, Any] | None:
+        made = _deployment(stack.api_url, name)
+        return made if made["schedules"] else None
+
+    made = await asyncio.to_thread(wait_for, scheduled, "the schedule", 60)
     assert made["parameters"]["job"]["name"] == "copied"
     assert [given["schedule"]["interval"] for given in made["schedules"]] == [20]
     detail = await ended(stack, "copied")

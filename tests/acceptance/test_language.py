@@ -308,7 +308,7 @@ async def test_python_functions(
         "name: own-functions\nsteps:\n"
         + step("good", "recipes:double", ", args: {batch: {line: l1, size: 4}}")
         + step("wrong", "recipes:double", ", args: {batch: {line: l1, size: many}}")
-        + step("slow", "recipes:slowly", f", args: {{path: '{pids}'}}, timeout: 3s, effect: read")
+        + step("slow", "recipes:slowly", f", args: {{path: '{pids}'}}, timeout: 12s, effect: read")
         + step("busy", "recipes:busy", ", retry: {attempts: 2, delay: 1ms}")
         + step("breaks", "recipes:breaks")
         + step("dies", "recipes:dies")

@@ -14,7 +14,7 @@ from services.prefect_schedules import check_schedules
 from smartops import locks
 from smartops.audit.events import NO_RUN, Event
 from smartops.audit.journal import get_journal
-from smartops.audit.revisions import JobChange, changes_of, find_revision, spec_on_record
+from smartops.audit.revisions import OUTSIDE, JobChange, changes_of, find_revision, spec_on_record
 from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs.revision import canonical_job, revision_of
@@ -177,7 +177,7 @@ def _last_known(history: Iterable[JobChange]) -> dict[str, str | None]:
     """Return the revision that our last change gave each job; None where it was deleted."""
     known: dict[str, str | None] = {}
     for change in history:  # the newest first
-        if change.action not in {"paused", "resumed"}:
+        if change.action not in {"paused", "resumed"} and change.source != OUTSIDE:
             known.setdefault(change.job, change.revision)
     return known
 

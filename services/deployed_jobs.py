@@ -62,7 +62,7 @@ async def deployed_jobs(client: PrefectClient) -> dict[str, DeployedJob]:
     while True:
         page = await client.read_deployments(flow_filter=of_flow, limit=_PAGE, offset=offset)
         for deployment in page:
-            job = _deployed(deployment)
+            job = job_or_none(deployment)
             if job is not None:
                 found[job.name] = job
         offset += len(page)
@@ -77,7 +77,7 @@ async def deployed_job(client: PrefectClient, name: str) -> DeployedJob:
 
 def job_in(deployment: DeploymentResponse) -> DeployedJob:
     """Return the job that a deployment runs. Raises BadInput where it is none."""
-    job = _deployed(deployment)
+    job = job_or_none(deployment)
     if job is None:
         raise BadInput(
             f"deployment {deployment.name!r} holds no job: it is the template, or was changed"
@@ -88,10 +88,11 @@ def job_in(deployment: DeploymentResponse) -> DeployedJob:
 async def find_job(client: PrefectClient, name: str) -> DeployedJob | None:
     """Return a deployed job, None where there is none of that name."""
     deployment = await deployment_or_none(client, name)
-    return _deployed(deployment) if deployment is not None else None
+    return job_or_none(deployment) if deployment is not None else None
 
 
-def _deployed(deployment: DeploymentResponse) -> DeployedJob | None:
+def job_or_none(deployment: DeploymentResponse) -> DeployedJob | None:
+    """Return the job that a deployment runs, None where it is none."""
     try:
         spec = JobSpec.model_validate((deployment.parameters or {})["job"])
     except (KeyError, ValidationError):

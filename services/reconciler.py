@@ -25,6 +25,7 @@ from websockets.exceptions import WebSocketException
 from reports.approvals import open_approvals
 from services.dead_runs import DeadRuns
 from services.other_runs import OtherRuns
+from services.outside_changes import OutsideChanges
 from services.prefect_api import PrefectApi, prefect_api
 from services.slots import Slots
 from smartops.audit import beats, schema
@@ -56,6 +57,7 @@ class Reconciler:
         self._dead = DeadRuns(store, folder)
         self._others = OtherRuns(store, folder)
         self._slots = Slots(store)
+        self._changes = OutsideChanges(store)
         self._leader = Leader(store)
         self._judge = Leader(store, "smartops_judge")
         self._ended_since = datetime.now(UTC) - _LOOK_BACK
@@ -153,7 +155,9 @@ class Reconciler:
             await self._end_waiting(api, now)
             if time.monotonic() >= self._slots_at:
                 self._slots_at = time.monotonic() + _SLOTS_EVERY_S
-                await self._slots.tell(api, now)
+                deployments = await api.deployments()
+                await self._slots.tell(api, deployments, now)
+                await self._changes.tell(deployments, now)
 
     async def _end_waiting(self, api: PrefectApi, now: datetime) -> None:
         """Let runs go on whose approval nobody has given in time: the job says what counts then."""

@@ -146,10 +146,12 @@ class Slots:
         self._gone: set[tuple[str, str]] = set()
         """Those that were taken away since this program looks."""
 
-    async def tell(self, api: PrefectApi, now: datetime) -> int:
+    async def tell(
+        self, api: PrefectApi, all_deployments: Iterable[DeploymentResponse], now: datetime
+    ) -> int:
         """Put on record what is decided since the last look; return how many slots that are."""
         last = await asyncio.to_thread(last_slots, self._store)
-        deployments = [one for one in await api.deployments() if one.schedules]
+        deployments = [one for one in all_deployments if one.schedules]
         seen = {(str(one.id), _text(schedule)) for one in deployments for schedule in one.schedules}
         self._gone |= self._seen - seen
         beats = {one.id: await self._beats(one, last, now) for one in deployments}

@@ -15,6 +15,8 @@ from smartops.jobs.revision import revision_of
 from smartops.jobs.spec import JobSpec
 
 _SHORTEST_PREFIX = 4
+OUTSIDE = "Prefect"
+"""The source of a change that was made in Prefect: its UI, its deploy, its API."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class JobChange:
     """The revision that it replaced."""
     person: str
     source: str
-    """Where it came from: a file, ``cli``, ``api``."""
+    """Where it came from: a file, ``cli``, ``api``, or :data:`OUTSIDE`."""
     at: datetime
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -17,22 +18,26 @@ import psutil
 import pytest
 import sqlalchemy as sa
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import CronSchedule
 
 from reports.runs import RunDetail, get_run
 from services.dead_runs import DeadRuns
 from services.foreign_runs import ForeignRuns
+from services.outside_changes import SETTLED, UNKNOWN, OutsideChanges
 from services.prefect_api import prefect_api
 from services.slots import Slots
 from services.stack import Stack
 from services.submitting import submit
 from smartops.audit import models, shipping
+from smartops.audit.revisions import OUTSIDE, changes_of, spec_on_record
 from smartops.audit.store import Store
 from smartops.errors import BadInput, StoreUnavailable
 from smartops.jobs import loader
+from smartops.jobs.revision import revision_of
 from smartops.settings import Settings
+from tasks.run_context import FLOW
 from tests.acceptance.conftest import Cli
 from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
 
@@ -203,9 +208,10 @@ async def test_slots_are_told(in_stack: Stack, ledger: Store) -> None:
             return list(connection.execute(query.order_by(table.c.due_at)))
 
     async with prefect_api() as api:
-        await slots.tell(api, now + timedelta(minutes=6, seconds=30))
+        deployments = await api.deployments()
+        await slots.tell(api, deployments, now + timedelta(minutes=6, seconds=30))
         first = told()
-        await slots.tell(api, now + timedelta(minutes=6, seconds=30))
+        await slots.tell(api, deployments, now + timedelta(minutes=6, seconds=30))
         assert len(told()) == len(first)
     async with get_client() as client:
         await client.delete_deployment(deployment)
@@ -214,6 +220,41 @@ async def test_slots_are_told(in_stack: Stack, ledger: Store) -> None:
     assert all(row.reason for row in first)
     gaps = {b.due_at - a.due_at for a, b in pairwise(first)}
     assert gaps == {timedelta(minutes=1)}
+
+
+async def test_changes_made_in_prefect_are_on_record(in_stack: Stack, ledger: Store) -> None:
+    """Made, changed, paused and deleted past our commands: each once, with its revision."""
+    outside, ahead = OutsideChanges(ledger), 2 * SETTLED
+    spec = loader.loads(JOB.replace("long-hold", "made-in-prefect"))
+    other = loader.loads(JOB.replace("long-hold", "made-in-prefect").replace("90", "91"))
+
+    async def tell() -> list[tuple[str, str | None]]:
+        await asyncio.to_thread(ship, ledger, in_stack)
+        async with prefect_api() as api:
+            now = datetime.now(UTC) + ahead
+            for moment in (now, now + SETTLED):  # what is gone is told when it stays away
+                await outside.tell(await api.deployments(), moment)
+        await asyncio.to_thread(ship, ledger, in_stack)
+        changes = changes_of(ledger, spec.name)
+        assert {(change.source, change.person) for change in changes} == {(OUTSIDE, UNKNOWN)}
+        return [(change.action, change.revision) for change in reversed(changes)]
+
+    async with get_client() as client:
+        flow_id = await client.create_flow_from_name(FLOW)
+        made = await client.create_deployment(
+            flow_id, spec.name, parameters={"job": spec.document()}, enforce_parameter_schema=False
+        )
+        first, second = revision_of(spec), revision_of(other)
+        expected = [("created", first)]
+        assert await tell() == expected
+        update = DeploymentUpdate(parameters={"job": other.document()}, paused=True)
+        await client.update_deployment(made, update)
+        expected += [("updated", second), ("paused", second)]
+        assert await tell() == expected
+        assert await tell() == expected, "nothing is told twice"
+        assert spec_on_record(ledger, second) == other
+        await client.delete_deployment(made)
+        assert await tell() == [*expected, ("deleted", None)]
 
 
 def test_who_asked_and_what_the_worker_saw(cli: Cli, ledger: Store) -> None:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from benchmarks import year_checks
 from smartops.audit import models
 from smartops.audit.bulk_insert import bulk_insert
 from smartops.audit.store import Store
@@ -106,6 +107,18 @@ class Plant:
         days = range(max(self.length.days, 1))
         for job in JOBS:
             self._bad_days[job.device] = {day for day in days if self._random.random() < 0.04}
+
+    def history(self, steps: int | None = None) -> Iterator[tuple[str, Row]]:
+        """Yield table names and rows: the runs, up to so many step rows, and the checks of data."""
+        count, end = 0, self.start
+        for table, row in self.runs():
+            yield table, row
+            count += table == "step_run"
+            if table == "job_run":
+                end = row["started_at"]
+                if steps is not None and count >= steps:
+                    break
+        yield from year_checks.checks(random.Random(self.seed), self.start, end, self._id)
 
     def runs(self) -> Iterator[tuple[str, Row]]:
         """Yield table names and rows, run by run, each job's in the order of time."""
@@ -268,11 +281,9 @@ def load(store: Store, plant: Plant, steps: int | None = None) -> dict[str, int]
     waiting: dict[str, list[list[Any]]] = {}
     counts: dict[str, int] = {}
     names = {table: [c.name for c in models.metadata.tables[table].columns] for table in _TABLES}
-    for table, row in plant.runs():
+    for table, row in plant.history(steps):
         waiting.setdefault(table, []).append([row.get(name) for name in names[table]])
         counts[table] = counts.get(table, 0) + 1
-        if table == "job_run" and steps is not None and counts["step_run"] >= steps:
-            break
         if len(waiting.get("step_run", ())) >= _AT_ONCE:
             _write(store, names, waiting)
     _write(store, names, waiting)
@@ -285,7 +296,7 @@ def load(store: Store, plant: Plant, steps: int | None = None) -> dict[str, int]
     return counts
 
 
-_TABLES = ("job_run", "step_run", "slot", "device_command", "decision")
+_TABLES = ("job_run", "step_run", "slot", "device_command", "decision", "quality_result")
 
 
 def _write(store: Store, names: dict[str, list[str]], waiting: dict[str, list[list[Any]]]) -> None:

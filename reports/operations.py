@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reports import data_check_tables as quality
+from reports import data_checks, exceptions, run_numbers, step_numbers, trend
 from reports import exception_tables as lost
-from reports import exceptions, run_numbers, step_numbers, trend
 from reports.catalogue import Asked, ReportKind
 from reports.document import (
     Bars,
@@ -41,6 +42,8 @@ class Operations:
     retried_s: dict[str, float]
     """By job: time that failed attempts took in runs that completed all the same."""
     days: list[trend.Day]
+    checks: data_checks.DataChecks
+    checks_before: dict[str, data_checks.SuiteNumbers]
 
 
 def query(store: Store, period: Period) -> Operations:
@@ -60,6 +63,8 @@ def query(store: Store, period: Period) -> Operations:
             step_numbers.flaky(steps),
             step_numbers.retried_s(steps),
             trend.days(rollups, period),
+            data_checks.numbers_of(connection, period),
+            data_checks.by_suite(connection, period.before),
         )
 
 
@@ -80,6 +85,7 @@ def build(store: Store, period: Period, _asked: Asked) -> Document:
             Section("Slots without a run", (lost.slots_table(found.slots),)),
             Section("Effects in doubt", (lost.doubts_table(found.doubts),)),
             Section("Waits", (lost.locks_table(found.locks),)),
+            quality.section(found.checks, found.checks_before),
         ),
     )
 
@@ -100,7 +106,7 @@ def _summary(found: Operations, whole: JobNumbers) -> tuple[str, ...]:
     missed = found.slot_counts.get("missed", 0)
     if missed:
         said.append(f"{counted(missed, 'slot was', 'slots were')} missed.")
-    return tuple(said)
+    return (*said, *quality.sentences(found.checks, found.checks_before))
 
 
 def _figures(found: Operations, whole: JobNumbers, before: JobNumbers) -> tuple[Figure, ...]:
@@ -115,6 +121,7 @@ def _figures(found: Operations, whole: JobNumbers, before: JobNumbers) -> tuple[
         Figure("missed", "Missed slots", counts.get("missed", 0), better="less"),
         Figure("skipped", "Skipped slots", counts.get("skipped", 0)),
         Figure("doubts", "Effects in doubt", len(found.doubts), better="less"),
+        *quality.figures(found.checks, found.checks_before),
     )
 
 
@@ -287,6 +294,6 @@ def _failure_charts(found: Operations) -> list[Chart]:
 REPORT = ReportKind(
     "operations",
     "Operations report",
-    "Runs, success, durations against the period before, failures, missed slots, doubts.",
+    "Runs, success, durations against the period before, failures, missed slots, doubts, data.",
     build,
 )

@@ -114,7 +114,8 @@ def run_rows(
     )
     if job is not None:
         query = query.where(run.c.job == job)
-    result = connection.execution_options(yield_per=_AT_ONCE).execute(query)
+    # Not of the connection: whoever writes on it too has no use for that.
+    result = connection.execute(query, execution_options={"yield_per": _AT_ONCE})
     for rows in result.partitions(_AT_ONCE):
         for row in rows:
             yield row[0], row[1], row[2], row[3]

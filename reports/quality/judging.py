@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reports.quality.results import (
@@ -62,8 +63,10 @@ def judge(suite: Suite, revision: str, rows: Mapping[str, tuple[Sequence[str], R
             asset = source.add_dataframe_asset(f"{dataset.name}-{number}")
             part = _part(whole, expected)
             result, numbers = _look(asset, part, dataset, expected)
-            results.append(result)
-            for row in numbers if expected.quarantine else ():
+            apart = numbers if expected.quarantine else []
+            new = len(set(apart) - reasons.keys())
+            results.append(replace(result, quarantined=new))
+            for row in apart:
                 reasons.setdefault(row, []).append(expected.message or in_words(expected))
         listed = sorted(reasons)[: MOST_LISTED if dataset.query else None]
         bad += [BadRow(dataset.name, n, dict(found[n]), reasons[n]) for n in listed]

@@ -30,6 +30,9 @@ class Result:
     fail_above: float | None
     sentence: str
     """What was found, for people."""
+    quarantined: int | None = 0
+    """How many rows it keeps apart that nothing before it in the check did, so that those of a
+    check are the sum; None where that is not on record."""
 
 
 @dataclass(frozen=True)

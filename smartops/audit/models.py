@@ -361,10 +361,12 @@ quality_result = _table(
     Column("warn_above", Double),
     Column("fail_above", Double),
     _required("sentence", LongText),
+    Column("quarantined", BigInteger),
     _required("at", UtcTime),
     Index(None, "run_id", "at"),
     Index(None, "suite", "at"),
     Index(None, "status", "at"),
+    Index(None, "at"),
 )
 
 device_exchange = _table(

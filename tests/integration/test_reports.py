@@ -10,6 +10,7 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
 import pytest
@@ -207,6 +208,97 @@ def test_lost_slots_have_their_reasons(history: Store) -> None:
     lost = slots[slots["outcome"] != "run"]
     assert sum(line["count"] for line in lines(document, "slots")) == len(lost) > 0
     assert {line["reason"] for line in lines(document, "slots")} == set(lost["reason"])
+
+
+def test_checks_of_data_are_those_of_pandas(history: Store) -> None:
+    """Each suite's checks, rows kept apart and what did not hold, now and in the period before."""
+    rows = frame(history, models.quality_result)
+    worst = {"passed": 0, "warned": 1, "failed": 2}
+    rows["rank"] = rows["status"].map(worst)
+    checks = rows.groupby(["suite", "run_id", "step_run_id"], as_index=False).agg(
+        at=("at", "min"), rank=("rank", "max"), apart=("quarantined", "sum")
+    )
+    period = Period(DAY.start - timedelta(days=1), DAY.end, "UTC")
+    now, before = (of_period(checks, "at", each) for each in (period, period.before))
+    document = operations.build(history, period, {})
+    found = {line["suite"]: line for line in lines(document, "data_quality")}
+    assert set(found) == set(now["suite"]) == {"audit", "readings"}
+    for suite, line in found.items():
+        mine, old = now[now["suite"] == suite], before[before["suite"] == suite]
+        for status, rank in worst.items():
+            assert line[status] == (mine["rank"] == rank).sum()
+        assert (line["checks"], line["checks_before"]) == (len(mine), len(old))
+        assert line["share"] == pytest.approx((mine["rank"] == 0).mean())
+        assert line["share_before"] == pytest.approx((old["rank"] == 0).mean())
+        assert (line["quarantined"], line["quarantined_before"]) == (
+            mine["apart"].sum(),
+            old["apart"].sum(),
+        )
+        last = mine.sort_values("at").iloc[-1]
+        assert (worst[line["last"]], line["last_run"]) == (last["rank"], str(last["run_id"]))
+    assert found["readings"]["checks"] == 192
+    assert found["readings"]["warned"] > 0 < found["readings"]["failed"]
+    unmet = rows[rows["step_run_id"].isin(now["step_run_id"]) & (rows["rank"] > 0)]
+    own = ["suite", "dataset", "expectation", "subject"]
+    wanted = unmet.groupby(own).agg(
+        failed=("rank", lambda ranks: (ranks == 2).sum()),
+        warned=("rank", lambda ranks: (ranks == 1).sum()),
+        bad_rows=("bad_rows", "sum"),
+        worst_share=("bad_share", "max"),
+        quarantined=("quarantined", "sum"),
+    )
+    listed = lines(document, "unmet")
+    assert len(listed) == len(wanted) > 1
+    for line in listed:
+        row = wanted.loc[tuple(line[name] for name in own)]
+        for name in ("failed", "warned", "bad_rows", "quarantined"):
+            assert line[name] == row[name]
+        assert line["worst_share"] == pytest.approx(row["worst_share"] / 100)
+    order = [(line["failed"], line["warned"], line["bad_rows"]) for line in listed]
+    assert order == sorted(order, reverse=True)
+    by_name = {figure.name: (figure.value, figure.before) for figure in document.figures}
+    assert by_name["checks_failed"] == ((now["rank"] == 2).sum(), (before["rank"] == 2).sum())
+    assert by_name["quarantined_rows"] == (now["apart"].sum(), before["apart"].sum())
+    assert any("Suite readings failed in" in sentence for sentence in document.summary)
+
+
+def test_a_check_belongs_to_one_period(store: Store) -> None:
+    """To that of its first result; rehearsals to none; a suite that is not checked is told."""
+    runs = [_put_check(store, "tank", DAY.end - timedelta(seconds=1), 3)]
+    runs.append(_put_check(store, "tank", DAY.start + timedelta(hours=1), 1))
+    _put_check(store, "tank", DAY.start + timedelta(hours=2), 1, rehearsal=True)
+    _put_check(store, "scale", DAY.start - timedelta(hours=2), 1)
+    document = operations.build(store, DAY, {})
+    scale, tank = lines(document, "data_quality")
+    assert (tank["checks"], tank["failed"], tank["quarantined"]) == (2, 2, 4)
+    assert (tank["last_run"], tank["checks_before"]) == (str(runs[0]), 0)
+    assert (scale["checks"], scale["checks_before"], scale["last"]) == (0, 1, None)
+    assert "Suite scale was not checked, and was in the period before." in document.summary
+    after = operations.build(store, Period(DAY.end, DAY.end + timedelta(days=1), "UTC"), {})
+    assert [line["checks"] for line in lines(after, "data_quality")] == [0]
+    assert lines(after, "unmet") == []
+
+
+def _put_check(
+    store: Store, suite: str, at: datetime, results: int, *, rehearsal: bool = False
+) -> UUID:
+    """Put a check on record whose results come a second after each other; return its run."""
+    run, step = uuid7(), uuid7()
+    about = {"job": "j", "kind": "job", "flow": "f", "params": "{}", "message": "", "host": "h"}
+    times = {"started_at": at, "ended_at": at, "pid": 1, "state": "failed", "told_by": "own"}
+    own = {"run_id": run, "step_run_id": step, "suite": suite, "dataset": "rows", "subject": "a"}
+    found = {"status": "failed", "checked_rows": 9, "bad_rows": 1, "sentence": "too low"}
+    with store.transaction() as connection:
+        connection.execute(
+            sa.insert(models.job_run).values(
+                id=run, **about, **times, rehearsal=rehearsal, log_lines=0
+            )
+        )
+        for number in range(results):
+            moment = at + timedelta(seconds=number)
+            what = {"id": uuid7(), "expectation": f"e{number}", "quarantined": 1, "at": moment}
+            connection.execute(sa.insert(models.quality_result).values(**own, **found, **what))
+    return run
 
 
 def test_a_rehearsal_does_not_count(own_history: Store) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -14,9 +14,14 @@ from smartops.errors import BadInput
 from smartops.plain_yaml import PlainLoader
 from smartops.vocabulary import Strict
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
 
 class Objective(Strict):
     """One promise."""
+
+    name: Name | None = None
+    """By which rules of alerts refer to it; its kind where none is given."""
 
     kind: Literal["success", "latency", "freshness"]
     """Runs that succeed; successful runs that take at most ``limit``; the time in which the last
@@ -30,6 +35,11 @@ class Objective(Strict):
         if (self.kind == "success") != (self.limit is None):
             raise ValueError("latency and freshness need a limit, and success has none")
         return self
+
+    @property
+    def called(self) -> str:
+        """Its name, which no other promise of the job has."""
+        return self.name or self.kind
 
     @property
     def text(self) -> str:
@@ -50,11 +60,24 @@ class Objectives(Strict):
     """The time over which the promises hold; it ends with the report's period."""
     objectives: tuple[Objective, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> Objectives:
+        names = [promise.called for promise in self.objectives]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two objectives are called {name!r}: give each a name of its own")
+        return self
+
 
 def load_all(folder: Path) -> list[Objectives]:
     """Return the promises of all files, by the jobs' names. Raises BadInput naming the file."""
-    found = [_load(path) for path in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
-    return sorted(found, key=lambda each: each.job)
+    found: dict[str, Objectives] = {}
+    for path in sorted(folder.glob("*.yaml")) if folder.is_dir() else ():
+        loaded = _load(path)
+        if loaded.job in found:
+            raise BadInput(f"{path}: job: another file has the objectives of {loaded.job} already")
+        found[loaded.job] = loaded
+    return [found[job] for job in sorted(found)]
 
 
 def _load(path: Path) -> Objectives:

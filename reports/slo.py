@@ -42,6 +42,7 @@ class Line:
     """One promise, over its window and over the report's period."""
 
     job: str
+    name: str
     promise: str
     target: float
     actual: float | None
@@ -55,6 +56,7 @@ class Line:
 
 _COLUMNS = (
     Column("job", "Job"),
+    Column("name", "Name"),
     Column("promise", "Objective"),
     Column("target", "Target", "share"),
     Column("actual", "Actual", "share"),
@@ -80,6 +82,7 @@ def lines(store: Store, period: Period) -> list[Line]:
                 found.append(
                     Line(
                         of_job.job,
+                        promise.called,
                         promise.text,
                         promise.target,
                         over.share,
@@ -113,7 +116,12 @@ def _freshness(connection: sa.Connection, job: str, limit: timedelta, period: Pe
     before = sa.select(sa.func.max(run.c.ended_at)).where(
         well, run.c.ended_at < period.start, run.c.started_at < period.start
     )
+    # Before a job was known at all it could not be stale.
+    known = sa.select(sa.func.min(models.job_revision.c.first_seen_at)).where(
+        models.job_revision.c.job == job, models.job_revision.c.first_seen_at < period.end
+    )
     last: datetime | None = connection.execute(before).scalar()
+    last = last or connection.execute(known).scalar()
     ends = sa.select(run.c.ended_at).where(
         well, run.c.ended_at >= period.start, run.c.ended_at < period.end
     )

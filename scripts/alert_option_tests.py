@@ -6,7 +6,7 @@ _RULES = "tests/unit/test_alert_rules.py::"
 _JUDGED = "tests/integration/test_alerts.py::"
 _SENT = "tests/integration/test_alert_sending.py::"
 _COVERS = _RULES + "test_what_a_rule_covers"
-_BURNS = _JUDGED + "test_an_allowance_that_burns"
+_BURNS = _JUDGED + "test_an_objective_that_burns"
 _ROUTES = _RULES + "test_routes"
 _ON_CALL = _RULES + "test_who_is_on_call"
 _WINDOW = _RULES + "test_maintenance"
@@ -39,7 +39,7 @@ ALERT_OPTION_TESTS: dict[str, str] = {
     "on: slow.longer_than": _RULES + "test_what_a_finding_means",
     "on: slow.times_usual": _RULES + "test_what_a_finding_means",
     "on: slow.least_runs": _JUDGED + "test_a_run_that_takes_longer_than_usual",
-    "on: slo.success": _BURNS,
+    "on: slo.objectives": _BURNS,
     "on: slo.over": _BURNS,
     "on: slo.burn": _BURNS,
     "on: slo.least_runs": _BURNS,

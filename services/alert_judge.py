@@ -36,6 +36,7 @@ _AT_ONCE = 500
 _WATCH_EVERY = timedelta(seconds=5)
 _TELL_AGAIN = timedelta(hours=1)
 _RULE_GONE = "its rule is not there any more"
+_OTHER_RULE = "its rule is about other things now"
 
 
 class Judge:
@@ -221,12 +222,15 @@ class _Chapter:
     # --- what stays open ------------------------------------------------------------------------
 
     def go_on(self) -> None:
-        """Escalate and repeat what nobody has acknowledged; close what has no rule any more."""
+        """Escalate and repeat what nobody has acknowledged; close what no rule is about."""
         acknowledged = book.acknowledged(self._page, self._known)
-        rules = {rule.name for rule in self._policy.rules}
+        rules = {rule.name: rule for rule in self._policy.rules}
         for mark, episode in list(self.open.items()):
-            if episode.rule not in rules:
+            rule = rules.get(episode.rule)
+            if rule is None:
                 self._end(mark, episode, _RULE_GONE)
+            elif not rule.covers(_found(rule, episode)):
+                self._end(mark, episode, _OTHER_RULE)
             elif episode.id in self._known:
                 self._next(mark, episode, acknowledged=episode.id in acknowledged)
 
@@ -287,3 +291,16 @@ class _Chapter:
         book.change_episode(
             self._page, episode.id, **{name: getattr(episode, name) for name in names}
         )
+
+
+def _found(rule: Rule, episode: Episode) -> Finding:
+    """Return what an alert was raised for, as far as rules choose by it."""
+    details = episode.details
+    return Finding(
+        rule.on,
+        bad=True,
+        subject=episode.subject,
+        at=episode.last_at,
+        name=details["name"],
+        labels=details["labels"],
+    )

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
+from services.alert_burn import Promises, burning
 from services.alert_findings import Contexts
 from smartops.alerts import findings as of
 from smartops.alerts.finding import Finding
 from smartops.alerts.policy import Policy
-from smartops.alerts.rules import OnSilence, OnSlo, OnSlow, Rule, burn_rate
+from smartops.alerts.rules import OnSilence, OnSlo, OnSlow, Rule
 from smartops.audit import alert_context
 from smartops.audit.alert_book import Episode, Page
+from smartops.settings import get_settings
 
 _SELDOM = timedelta(seconds=60)
 """How often is looked at what counts over hours."""
@@ -24,6 +26,7 @@ class Watch:
 
     def __init__(self, policy: Policy) -> None:
         self._rules = policy.rules
+        self._promises = Promises(get_settings().deployments / "slo")
         self._seldom_at: datetime | None = None
 
     def look(
@@ -47,7 +50,7 @@ class Watch:
             if isinstance(rule, OnSilence):
                 found = self._silent(page, contexts, rule, since, now)
             elif isinstance(rule, OnSlo):
-                found = self._burning(page, contexts, rule, now)
+                found = self._burning(page, contexts, rule, opened, now)
             else:
                 continue
             for finding in found:
@@ -63,7 +66,7 @@ class Watch:
                     yield finding, rule
 
     @staticmethod
-    def _jobs(page: Page, rule: OnSilence | OnSlo) -> list[str]:
+    def _jobs(page: Page, rule: OnSilence) -> list[str]:
         """Return the jobs that a rule is about: those that it names, and known ones that fit."""
         named = {name for name in rule.jobs if not _WILD & set(name)}
         patterns = [name for name in rule.jobs if name not in named]
@@ -81,11 +84,16 @@ class Watch:
             yield of.of_silence(contexts.job(job, now), last.get(job), now, bad=silent)
 
     def _burning(
-        self, page: Page, contexts: Contexts, rule: OnSlo, now: datetime
+        self,
+        page: Page,
+        contexts: Contexts,
+        rule: OnSlo,
+        opened: Mapping[str, Episode],
+        now: datetime,
     ) -> Iterator[Finding]:
-        ends = alert_context.ends_since(page, now - rule.over)
-        for job in self._jobs(page, rule):
-            failed, runs = ends.get(job, (0, 0))
-            burn = burn_rate(failed, runs, rule.success)
-            bad = runs >= rule.least_runs and burn >= rule.burn
-            yield of.of_burn(contexts.job(job, now), failed, runs, burn, now, bad=bad)
+        left = {e.subject: e.details["name"] for e in opened.values() if e.rule == rule.name}
+        for finding in burning(page, contexts, rule, self._promises.now(), now):
+            left.pop(finding.subject, None)
+            yield finding
+        for subject, job in left.items():  # what is not promised any more cannot burn
+            yield contexts.job(job, now).finding(on="slo", bad=False, at=now, subject=subject)

@@ -18,6 +18,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 
 from services.alert_judge import Judge
 from services.alert_sender import Connections, Sender
+from services.changed_files import state_of
 from smartops.alerts.policy import Policy, load_policy
 from smartops.audit import alert_book, schema
 from smartops.audit.store import Store
@@ -44,7 +45,7 @@ class Alerter:
         self._judge = Judge(store, policy)
         self._sender = Sender(store, policy, Connections(), run_url())
         self._stop = threading.Event()
-        self._seen = _state_of(path)
+        self._seen = state_of(path)
         self._ready = False
         self._away = 0
 
@@ -89,7 +90,7 @@ class Alerter:
 
     def _read_again(self) -> None:
         """Take over what was changed in the files; keep what holds when they cannot be read."""
-        state = _state_of(self._path)
+        state = state_of(self._path)
         if state == self._seen:
             return
         self._seen = state
@@ -101,19 +102,6 @@ class Alerter:
         self._judge = Judge(self._store, policy)
         self._sender.policy = policy
         logger.info("%s was read again: %d rules", self._path, len(policy.rules))
-
-
-def _state_of(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return what changes when one of the files does."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    found = []
-    for file in files:
-        try:
-            status = file.stat()
-        except OSError:
-            continue
-        found.append((file.name, status.st_mtime_ns, status.st_size))
-    return tuple(found)
 
 
 def main() -> None:

@@ -221,7 +221,7 @@ def of_quality(body: Mapping[str, Any], at: datetime, run_id: UUID) -> Finding:
 
 def of_verification(body: Mapping[str, Any], at: datetime) -> Finding:
     """Return what a verification of the record found."""
-    first = body.get("first_bad")
+    by_run = body.get("by_run")
     return Finding(
         on="verification",
         bad=not body.get("ok"),
@@ -230,10 +230,12 @@ def of_verification(body: Mapping[str, Any], at: datetime) -> Finding:
         at=at,
         title="The audit record was altered",
         lines=(
-            ("First that is wrong", str(first)),
+            ("First that is wrong", str(body.get("first_bad"))),
             ("Verified", f"{body.get('events')} events of {body.get('runs')} runs"),
+            ("Do first", "keep the database as it is, with its backups: they are the evidence"),
             ("Look with", "smartops audit verify --tables"),
         ),
+        run_id=UUID(by_run) if by_run else NO_ID,
     )
 
 
@@ -250,15 +252,35 @@ def of_silence(about: RunContext, last: datetime | None, now: datetime, *, bad: 
     )
 
 
-def of_burn(
-    about: RunContext, failed: int, runs: int, burn: float, at: datetime, *, bad: bool
-) -> Finding:
-    """Return how fast a job uses up its allowance of failures, and whether that is too fast."""
+@dataclass(frozen=True)
+class Burn:
+    """How fast an objective of a job uses up what may go wrong."""
+
+    objective: str
+    """Its name."""
+    promise: str
+    """It in words."""
+    target: float
+    bad: str
+    """How much went wrong, such as ``5 of 20 runs``."""
+    over: timedelta
+    rate: float
+    """1 uses up exactly what may go wrong."""
+
+
+def of_burn(about: RunContext, burn: Burn, at: datetime, *, bad: bool) -> Finding:
+    """Return how fast an objective burns, and whether that is too fast."""
     return about.finding(
         on="slo",
         bad=bad,
         at=at,
         run_id=NO_ID,
-        title=f"{about.job} fails {burn:.1f} times more often than it may",
-        lines=(("Job", about.job), ("Failed", f"{failed} of {runs} runs")),
+        subject=f"{about.job} {burn.objective}",
+        title=f"{about.job}: {burn.objective} burns {burn.rate:.1f} times as fast as it may",
+        lines=(
+            ("Job", about.job),
+            ("Objective", f"{burn.promise}, {burn.target:.5g}"),
+            ("Went wrong", f"{burn.bad} in {format_duration(burn.over)}"),
+            ("Look with", "smartops report slo -o slo.html"),
+        ),
     )

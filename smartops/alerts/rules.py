@@ -158,25 +158,36 @@ class OnSlow(_JobRule):
 
 
 class OnSlo(_JobRule):
-    """A job uses up its allowance of failures too fast."""
+    """An objective of a job (`slo/*.yaml` of the deployments) uses up its budget too fast."""
 
     on: Literal["slo"]
-    success: float = Field(
-        gt=0, lt=1, description="The share of runs that is to succeed, such as 0.99."
+    objectives: tuple[Pattern, ...] = Field(
+        default=("*",),
+        min_length=1,
+        description="Names of the jobs' objectives; `*` stands for anything.",
     )
     over: Duration = duration_field(
-        "1d", gt=timedelta(), description="Over which time runs are counted."
+        "1d", gt=timedelta(), description="Over which time is looked at."
     )
     burn: float = Field(
         default=1.0,
         gt=0,
         le=1000,
-        description="How many times faster than allowed runs must fail: 1 uses up the allowance "
-        "exactly.",
+        description="How many times faster than it may the error budget must be spent: 1 uses it "
+        "up exactly.",
     )
     least_runs: int = Field(
-        default=5, ge=1, le=10_000, description="Of how few runs nothing is concluded."
+        default=5,
+        ge=1,
+        le=10_000,
+        description="Of fewer runs nothing is concluded; freshness counts time, and no runs.",
     )
+
+    def wants(self, job: str, objective: str) -> bool:
+        """Return whether the rule is about an objective of a job."""
+        return any(fnmatchcase(job, pattern) for pattern in self.jobs) and any(
+            fnmatchcase(objective, pattern) for pattern in self.objectives
+        )
 
 
 class OnQuarantine(_Rule):
@@ -255,8 +266,3 @@ def fingerprint(rule: Rule, finding: Finding) -> str:
     parts = [rule.name, finding.subject]
     parts += [str(getattr(finding, what)) for what in rule.distinctions()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-def burn_rate(failed: int, runs: int, success: float) -> float:
-    """Return how many times faster than allowed runs fail; 1 uses up the allowance exactly."""
-    return failed / runs / (1 - success) if runs else 0.0

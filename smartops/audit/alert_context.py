@@ -151,15 +151,3 @@ def last_runs(
         which &= run.c.state == "completed"
     query = sa.select(run.c.job, sa.func.max(run.c.ended_at)).where(which).group_by(run.c.job)
     return {row[0]: row[1] for row in connection.execute(query)} if jobs else {}
-
-
-def ends_since(connection: Connection, since: datetime) -> dict[str, tuple[int, int]]:
-    """Return how many runs of each job failed, and how many there were, since then."""
-    run = models.job_run
-    failed = sa.func.sum(sa.case((run.c.state.in_(_FAILED), 1), else_=0))
-    query = sa.select(run.c.job, failed, sa.func.count()).where(
-        run.c.started_at >= since,
-        run.c.state.in_((*_FAILED, "completed")),
-        run.c.rehearsal.is_(False),
-    )
-    return {row[0]: (int(row[1]), row[2]) for row in connection.execute(query.group_by(run.c.job))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import getpass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -184,24 +185,45 @@ def _policy(file: Path | None) -> tuple[Path, Policy]:
 
 @app.command()
 def check(file: File = None, as_json: AsJson = False) -> int:
-    """Check the rules, and that each channel's connection is saved; exit with 1 when one is not."""
+    """Check the rules, what they refer to, and that each channel's connection is saved.
+
+    Exit with 1 when something is missing.
+    """
     path, policy = _policy(file)
+    problems = _without_objectives(policy)
     use_prefect()
     from services.alert_sender import load_channel  # noqa: PLC0415 - Prefect reads its settings
 
-    problems: dict[str, str] = {}
     for name, channel in policy.channels.items():
         try:
             load_channel(channel.block)
         except SmartOpsError as error:
-            problems[name] = error.one_line
+            problems[f"channel {name}"] = error.one_line
     if as_json:
         print_json({"rules": len(policy.rules), "problems": problems})
     else:
         for name, problem in problems.items():
-            err.print(Text(f"channel {name}: {problem}", style="red"))
+            err.print(Text(f"{name}: {problem}", style="red"))
         say(f"{path}: {len(policy.rules)} rules, {len(policy.channels)} channels")
     return 1 if problems else 0
+
+
+def _without_objectives(policy: Policy) -> dict[str, str]:
+    """Return which rules of kind slo name an objective that no file has. Raises BadInput."""
+    from reports.objectives import load_all  # noqa: PLC0415 - slow to import
+    from smartops.alerts.rules import OnSlo  # noqa: PLC0415
+
+    folder = get_settings().deployments / "slo"
+    there = [(each.job, one.called) for each in load_all(folder) for one in each.objectives]
+    problems = {}
+    for rule in (rule for rule in policy.rules if isinstance(rule, OnSlo)):
+        wanted = [one for one in there if rule.wants(*one)]
+        missing = [name for name in rule.jobs if not fnmatch.filter([a for a, _ in wanted], name)]
+        missing += [n for n in rule.objectives if not fnmatch.filter([b for _, b in wanted], n)]
+        if missing:
+            names = ", ".join(dict.fromkeys(missing))
+            problems[f"rule {rule.name}"] = f"no objective in {folder} is meant by {names}"
+    return problems
 
 
 @app.command("test")

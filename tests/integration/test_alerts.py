@@ -6,6 +6,7 @@ import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,8 @@ import pytest
 import sqlalchemy as sa
 from uuid6 import uuid7
 
+from reports import slo
+from reports.period import Period
 from services.alert_judge import Judge
 from smartops import errors
 from smartops.alerts.policy import Policy
@@ -395,17 +398,93 @@ def test_silence_counts_how_a_run_ends(plantlet: Plantlet, store: Store) -> None
         assert len(episodes(store)) == alerts
 
 
-def test_an_allowance_that_burns(plantlet: Plantlet, store: Store) -> None:
-    """Half of the runs fail where one in ten may: five times too fast."""
+PROMISES = """
+job: fill
+window: 28d
+objectives:
+  - {kind: success, target: 0.9}
+  - {name: quick, kind: latency, target: 0.5, limit: 1ms}
+  - {kind: freshness, target: 0.9, limit: 30m}
+"""
+
+
+@pytest.fixture
+def promises(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is promised of a job, in a file."""
+    file = tmp_path / "deployments" / "slo" / "fill.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(PROMISES)
+    monkeypatch.setenv("SMARTOPS_DEPLOYMENTS", str(file.parent.parent))
+    get_settings.cache_clear()
+    return file
+
+
+def test_an_objective_that_burns(plantlet: Plantlet, store: Store, promises: Path) -> None:
+    """Half of the runs fail where the file allows one in ten: as fast as the SLO report says."""
     for number in range(6):
         plantlet.run(fails="a" if number % 2 else "", revision="1" * 64, spec="{}")
+    plantlet.ship(store)
     now = datetime.now(UTC)
-    slo = {"on": "slo", "jobs": ["f*"], "success": 0.9}
+    (line, *_) = slo.lines(store, Period(now - timedelta(days=1), now))
+    assert line.burn == pytest.approx(5)
+    rule = {"on": "slo", "jobs": ["f*"], "objectives": ["succ*"]}
     for burn, least, alerts in ((6, 1, 0), (4, 7, 0), (4, 6, 1)):
-        plantlet.judge(policy({**slo, "burn": burn, "least_runs": least}), now, watch=True)
+        plantlet.judge(policy({**rule, "burn": burn, "least_runs": least}), now, watch=True)
         assert len(episodes(store)) == alerts
-    plantlet.judge(policy({**slo, "over": "1s"}), now + timedelta(hours=1), watch=True)
+    assert episodes(store)[0]["title"] == "fill: success burns 5.0 times as fast as it may"
+    assert ["Went wrong", "3 of 6 runs in 1d"] in json.loads(episodes(store)[0]["details"])["lines"]
+    plantlet.judge(policy({**rule, "over": "1s"}), now + timedelta(hours=1), watch=True)
     assert episodes(store)[0]["state"] == "ended"
+
+
+def test_the_file_alone_says_what_is_promised(
+    plantlet: Plantlet, store: Store, promises: Path
+) -> None:
+    """Each objective by itself; a file that changes counts, one that is wrong changes nothing."""
+    for _ in range(5):
+        plantlet.run(revision="1" * 64, spec="{}")
+    judge = Judge(store, policy({"on": "slo"}))
+    plantlet.ship(store)
+    now = datetime.now(UTC)
+
+    def look(minutes: int) -> list[tuple[str, str]]:
+        judge.judge(now + timedelta(minutes=minutes), watch=True)
+        return [(episode["subject"], episode["state"]) for episode in episodes(store)]
+
+    promises.write_text(PROMISES.replace("limit: 1ms", "limit: 1h"))
+    assert look(0) == []
+    promises.write_text(PROMISES.replace("limit: 1ms", "limit: 0ms"))
+    assert look(2) == [("fill quick", "open")]
+    promises.write_text(PROMISES.replace("target: 0.5", "target: 5"))
+    assert look(4) == [("fill quick", "open")]
+    promises.write_text(PROMISES.replace("limit: 1ms", "limit: 60m"))
+    assert look(6) == [("fill quick", "ended")]
+    assert look(400) == [("fill quick", "ended"), ("fill freshness", "open")]
+    promises.unlink()
+    assert look(402) == [("fill quick", "ended"), ("fill freshness", "ended")]
+
+
+def test_what_was_not_there_cannot_be_stale(
+    plantlet: Plantlet, store: Store, promises: Path
+) -> None:
+    """A job is as fresh as it is young, until its limit is over."""
+    plantlet.run(fails="a", revision="1" * 64, spec="{}")
+    judge = Judge(store, policy({"on": "slo", "objectives": ["freshness"]}))
+    plantlet.ship(store)
+    now = datetime.now(UTC)
+    judge.judge(now + timedelta(minutes=20), watch=True)
+    assert episodes(store) == []
+    judge.judge(now + timedelta(hours=6), watch=True)
+    assert [episode["subject"] for episode in episodes(store)] == ["fill freshness"]
+
+
+def test_an_alert_ends_with_what_its_rule_is_about(plantlet: Plantlet, store: Store) -> None:
+    """A rule that is about other jobs now will never say that all is well."""
+    plantlet.run(fails="a")
+    plantlet.judge(policy(FAILURE), watch=True)
+    plantlet.judge(policy({**FAILURE, "jobs": ["other"]}), watch=True)
+    assert [episode["state"] for episode in episodes(store)] == ["ended"]
+    assert "about other things now" in not_sent(store)[0]
 
 
 @pytest.mark.parametrize(

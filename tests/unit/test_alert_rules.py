@@ -24,7 +24,7 @@ from smartops.alerts.routing import (
     next_step,
     routes_for,
 )
-from smartops.alerts.rules import Rule, burn_rate, fingerprint
+from smartops.alerts.rules import Rule, fingerprint
 from smartops.errors import BadInput
 from tests.conftest import ROOT
 
@@ -116,15 +116,6 @@ def test_fingerprints() -> None:
     assert fingerprint(apart, one) != fingerprint(apart, other)
     assert fingerprint(plain, one) != fingerprint(rule(name="q", on="failure"), one)
     assert fingerprint(plain, one) != fingerprint(plain, a_finding(subject="pack"))
-
-
-@pytest.mark.parametrize(
-    ("failed", "runs", "success", "burn"),
-    [(0, 10, 0.9, 0), (1, 10, 0.9, 1), (5, 10, 0.9, 5), (1, 100, 0.999, 10), (0, 0, 0.9, 0)],
-)
-def test_burn_rate(failed: int, runs: int, success: float, burn: float) -> None:
-    """One is exactly what the objective allows."""
-    assert burn_rate(failed, runs, success) == pytest.approx(burn)
 
 
 RUN = uuid7()

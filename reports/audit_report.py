@@ -9,13 +9,13 @@ from itertools import groupby
 from reports import people_numbers
 from reports.catalogue import Asked, ReportKind
 from reports.document import Column, Document, Figure, Section, Table, table_of
-from reports.people_numbers import Happening, JobChange, Person, Sealed, Word
+from reports.people_numbers import Happening, JobChange, Person, Sealed, Verification, Word
 from reports.period import Period
 from reports.wording import counted
-from smartops.audit import anchors, keys, seal, verify
+from smartops.audit import seal, verification
+from smartops.audit.anchors import AnchorFailed
 from smartops.audit.store import Store
-from smartops.errors import BadInput, SmartOpsError
-from smartops.settings import get_settings
+from smartops.errors import BadInput, SmartOpsError, StoreUnavailable
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Found:
     decisions: list[Word]
     holds: list[Word]
     people: list[Person]
-    happenings: list[Happening]
+    prunings: list[Happening]
+    verifications: list[Verification]
     sealed: Sealed
     proof: Proof
 
@@ -59,7 +60,8 @@ def build(store: Store, period: Period, asked: Asked) -> Document:
             decided,
             held,
             people_numbers.people(changes, approved, decided, held, runs),
-            people_numbers.happenings(connection, period),
+            people_numbers.prunings(connection, period),
+            people_numbers.verifications(connection, period),
             people_numbers.sealed(connection, period),
             proof,
         )
@@ -68,21 +70,19 @@ def build(store: Store, period: Period, asked: Asked) -> Document:
 
 def prove(store: Store) -> Proof:
     """Return whether chains, seals and what was published fit together, of the whole record."""
-    settings = get_settings()
-    if not seal.is_sealed(store):
-        return Proof("not looked at", "nothing is sealed yet")
     try:
-        published = [s for place in anchors.anchors_of(settings) for s in place.published()]
-    except (SmartOpsError, OSError) as error:
-        said = error.one_line if isinstance(error, SmartOpsError) else str(error)
-        return Proof("not looked at", f"where seals are published cannot be read: {said}")
-    trusted = keys.trusted_keys(settings.keys_dir)
-    verdict = verify.verify(store, trusted, anchors.anchored_hashes(published))
-    bad = verdict.first_bad
-    if bad is None:
+        if not seal.is_sealed(store):
+            return Proof("not looked at", "nothing is sealed yet")
+        verdict = verification.look(store)
+    except AnchorFailed as error:
+        return Proof("not looked at", f"where seals are published cannot be read: {error}")
+    except StoreUnavailable:
+        raise
+    except SmartOpsError as error:
+        return Proof("not looked at", error.one_line)
+    if verdict.first_bad is None:
         return Proof("whole", "chains, seals and what was published fit together")
-    run = f" (run {bad.run_id})" if bad.run_id else ""
-    return Proof("altered", f"{bad.table} {bad.row} {bad.what}{run}")
+    return Proof("altered", verdict.first_bad.text)
 
 
 def _document(found: Found, period: Period) -> Document:
@@ -93,7 +93,7 @@ def _document(found: Found, period: Period) -> Document:
         _summary(found),
         _figures(found),
         (
-            Section("The record", (_proof_table(found), _happenings_table(found))),
+            Section("The record", _of_the_record(found)),
             Section("People", (_people_table(found),), _LOGINS),
             Section("Changes of jobs", (_changes_table(found),)),
             Section(
@@ -120,6 +120,7 @@ def _summary(found: Found) -> tuple[str, ...]:
     said = [f"The record is {found.proof.state}: {found.proof.text}."]
     if found.proof.state == "not looked at":
         said = [f"The record was not verified: {found.proof.text}."]
+    said.append(_verified(found.verifications))
     changed = counted(len(found.changes), "change")
     jobs = counted(len({change.job for change in found.changes}), "job")
     said.append(f"{changed} of {jobs}, {counted(len(found.decisions), 'decision')}.")
@@ -132,10 +133,30 @@ def _summary(found: Found) -> tuple[str, ...]:
     return tuple(said)
 
 
+def _verified(found: list[Verification]) -> str:
+    """Return what the verifications on record come to, the scheduled ones among them."""
+    if not found:
+        return "No verification was put on record."
+    last, bad = found[-1], sum(each.state == "altered" for each in found)
+    times = (
+        f"{counted(len(found), 'verification')} on record, the last at {last.at:%Y-%m-%d %H:%M} UTC"
+    )
+    if last.state == "altered":
+        return f"{times}: altered: {last.text}."
+    return f"{times}: whole" + (f", and {bad} before it found it altered." if bad else ".")
+
+
 def _figures(found: Found) -> tuple[Figure, ...]:
     states = Counter(word.what for word in found.approvals)
     return (
         Figure("record", "The record", found.proof.state, "state"),
+        Figure("verifications", "Verifications on record", len(found.verifications)),
+        Figure(
+            "found_altered",
+            "Found altered",
+            sum(each.state == "altered" for each in found.verifications),
+            better="less",
+        ),
         Figure("seals", "Seals", found.sealed.seals),
         Figure("sealed_events", "Events sealed", found.sealed.events),
         Figure("changes", "Changes of jobs", len(found.changes)),
@@ -166,21 +187,39 @@ _PROOF = (
 )
 
 
-def _proof_table(found: Found) -> Table:
+def _of_the_record(found: Found) -> tuple[Table, ...]:
     of = found.sealed
     line = _ProofLine(found.proof.state, found.proof.text, of.seals, of.events, of.first, of.last)
     note = (
         "The whole record is verified, as smartops audit verify does it, and not the period alone."
     )
-    return table_of("proof", "Verification", _PROOF, [line], note=note)
+    proof = table_of("proof", "Verification for this report", _PROOF, [line], note=note)
+    note = (
+        "Those of the deployments audit-verification and audit-verification-tables, and those by "
+        "command that found something. Published: the last seal that was compared with what is "
+        "published outside of the database."
+    )
+    empty = "None: is the deployment audit-verification there, and not paused?"
+    verified = table_of(
+        "verifications", "Verifications on record", _VERIFICATIONS, found.verifications,
+        note=note, empty=empty,
+    )  # fmt: skip
+    empty = "Nothing was pruned."
+    pruned = table_of("record", "Taken away", _PRUNINGS, found.prunings, empty=empty)
+    return proof, verified, pruned
 
 
-_HAPPENINGS = (Column("at", "At", "time"), Column("what", "What"), Column("text", "Of what"))
-
-
-def _happenings_table(found: Found) -> Table:
-    empty = "Nothing was pruned, and nothing was found altered."
-    return table_of("record", "Done with it", _HAPPENINGS, found.happenings, empty=empty)
+_VERIFICATIONS = (
+    Column("at", "At", "time"),
+    Column("state", "The record", "state"),
+    Column("text", "First that was wrong"),
+    Column("events", "Events", "count"),
+    Column("seals", "Seals", "count"),
+    Column("published", "Published", "count"),
+    Column("tables", "Tables too"),
+    Column("by_run", "Run", "id"),
+)
+_PRUNINGS = (Column("at", "At", "time"), Column("what", "What"), Column("text", "Of what"))
 
 
 _PEOPLE = (

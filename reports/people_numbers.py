@@ -167,24 +167,59 @@ class Happening:
     text: str
 
 
-def happenings(connection: sa.Connection, period: Period) -> list[Happening]:
-    """Return when the record was pruned, and found altered, in the order of time."""
+def prunings(connection: sa.Connection, period: Period) -> list[Happening]:
+    """Return when the record was pruned, in the order of time."""
+    return [
+        Happening(
+            at,
+            "pruned",
+            f"{body['events']} events of {body['runs']} runs from before {body['before']}",
+        )
+        for at, body in _own_events(connection, period, "records.pruned")
+    ]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification found that was put on record; a command does so where it fails."""
+
+    at: datetime
+    state: str
+    """whole, altered."""
+    text: str
+    """The first that was wrong."""
+    events: int | None
+    seals: int | None
+    published: int | None
+    """The last seal that was compared with what is published; 0: none was."""
+    tables: bool | None
+    """Whether the tables were derived from the events again."""
+    by_run: str | None
+
+
+def verifications(connection: sa.Connection, period: Period) -> list[Verification]:
+    """Return what verifications found, in the order of time."""
+    return [
+        Verification(
+            at,
+            "whole" if body.get("ok") else "altered",
+            str(body.get("first_bad") or ""),
+            *(body.get(name) for name in ("events", "seals", "published", "tables", "by_run")),
+        )
+        for at, body in _own_events(connection, period, "audit.verified")
+    ]
+
+
+def _own_events(
+    connection: sa.Connection, period: Period, kind: str
+) -> list[tuple[datetime, dict[str, Any]]]:
+    """Return the times and bodies of events about the record itself."""
     event = models.event
-    types = ("records.pruned", "audit.verified")
-    query = sa.select(event.c.at, event.c.type, event.c.body).where(
-        event.c.run_id == NO_RUN, event.c.type.in_(types), _within(event.c.at, period)
+    query = sa.select(event.c.at, event.c.body).where(
+        event.c.run_id == NO_RUN, event.c.type == kind, _within(event.c.at, period)
     )
-    found = []
-    for row in connection.execute(query.order_by(event.c.at, event.c.id)):
-        body = json.loads(row.body)
-        if row.type == "records.pruned":
-            text = f"{body['events']} events of {body['runs']} runs from before {body['before']}"
-            found.append(Happening(row.at, "pruned", text))
-        elif body.get("ok"):
-            found.append(Happening(row.at, "verified", f"whole: {body.get('events', 0)} events"))
-        else:
-            found.append(Happening(row.at, "found altered", str(body.get("first_bad") or "")))
-    return found
+    rows = connection.execute(query.order_by(event.c.at, event.c.id))
+    return [(row.at, json.loads(row.body)) for row in rows]
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@
     │   ├── JournalUnavailable    the journal cannot take a record, so no effect may start
     │   │   └── JournalFull         it has reached its limit, or the disk is nearly full
     │   ├── RecordRefused         the audit store does not take a record as it is
+    │   ├── RecordAltered         the audit record is not what was recorded
     │   └── StoreUnavailable      the audit store cannot be reached or has another schema
     └── UnknownOutcome          an effect may or may not have happened: a person has to look
 """
@@ -226,6 +227,10 @@ class JournalFull(JournalUnavailable):
 
 class RecordRefused(PermanentError):
     """The audit store does not take a record as it is."""
+
+
+class RecordAltered(PermanentError):
+    """The audit record is not what was recorded: something was altered, deleted or added."""
 
 
 class StoreUnavailable(PermanentError):

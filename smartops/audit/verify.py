@@ -33,6 +33,12 @@ class BadRow:
     what: str
     run_id: str | None = None
 
+    @property
+    def text(self) -> str:
+        """It in one line."""
+        run = f" (run {self.run_id})" if self.run_id else ""
+        return f"{self.table} {self.row} {self.what}{run}"
+
 
 @dataclass
 class Verdict:

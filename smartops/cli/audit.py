@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -17,7 +16,7 @@ from smartops.errors import BadInput, SmartOpsError
 from smartops.settings import get_settings
 
 if TYPE_CHECKING:
-    from smartops.audit.verify import BadRow, Verdict
+    from smartops.audit.verify import Verdict
 
 app = typer.Typer(help="The audit record.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -70,27 +69,14 @@ def verify(
     as_json: AsJson = False,
 ) -> int:
     """Prove that nothing was altered, deleted, inserted, moved or cut off; else exit with 1."""
-    from smartops.audit import anchors, keys, replay, seal, verify  # noqa: PLC0415 - slow to import
+    from smartops.audit import verification  # noqa: PLC0415 - slow to import
 
-    settings = get_settings()
-    published: list[Mapping[str, Any]] = []
     with audit_store() as store:
-        sealed = seal.is_sealed(store)
-    if sealed is None:
-        raise BadInput(f"there is no record in {store.shown_url}", hint="Check SMARTOPS_HOME.")
-    if sealed:
-        published += [s for place in anchors.anchors_of(settings) for s in place.published()]
-    for path in anchor or []:
-        if not path.is_file():
-            raise BadInput(f"--anchor: there is no file {path}")
-        published += anchors.read_file(path)
-    trusted = keys.trusted_keys(settings.keys_dir, *(key or []))
-    with audit_store() as store:
-        verdict = verify.verify(store, trusted, anchors.anchored_hashes(published))
-        if tables and verdict.ok:
-            verdict.first_bad = replay.first_difference(store)
+        verdict = verification.look(
+            store, tables=tables, anchor_files=anchor or (), key_files=key or ()
+        )
         if not verdict.ok:
-            _tell_alerts(store, verdict)
+            _tell_alerts(store, verdict, tables=tables)
     if as_json:
         print_json(verdict.as_json())
     else:
@@ -98,19 +84,13 @@ def verify(
     return 0 if verdict.ok else 1
 
 
-def _tell_alerts(store: Store, verdict: Verdict) -> None:
+def _tell_alerts(store: Store, verdict: Verdict, *, tables: bool) -> None:
     """Put on record that the record is not whole: a rule of alerts may wait for that."""
-    from smartops.audit.events import NO_RUN, Event  # noqa: PLC0415 - slow to import
-    from smartops.audit.journal import get_journal  # noqa: PLC0415
-    from smartops.audit.shipping import ship_all  # noqa: PLC0415
+    from smartops.audit import shipping, verification  # noqa: PLC0415 - slow to import
 
-    bad = verdict.first_bad
-    body = {"ok": False, "events": verdict.events, "runs": verdict.runs}
     with contextlib.suppress(SmartOpsError):  # who verifies may be no more than a reader
-        get_journal().append(
-            Event("audit.verified", NO_RUN, {**body, "first_bad": bad and _bad(bad)})
-        )
-        ship_all(store, get_settings().journal_dir)
+        verification.put_on_record(verdict, tables=tables)
+        shipping.ship_all(store, get_settings().journal_dir)
 
 
 def _print_verdict(verdict: Verdict) -> None:
@@ -121,12 +101,7 @@ def _print_verdict(verdict: Verdict) -> None:
         if verdict.unsealed:
             out.print(f"{verdict.unsealed} events are not sealed yet")
     else:
-        out.print(Text.assemble(("TAMPERED", "red"), f": {_bad(verdict.first_bad)}"))
-
-
-def _bad(row: BadRow) -> str:
-    run = f" (run {row.run_id})" if row.run_id else ""
-    return f"{row.table} {row.row} {row.what}{run}"
+        out.print(Text.assemble(("TAMPERED", "red"), f": {verdict.first_bad.text}"))
 
 
 @app.command()

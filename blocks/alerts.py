@@ -32,7 +32,7 @@ class AlertChannel(Connection):
 
 
 class AlertMail(AlertChannel):
-    """A mail server, and to whom alerts go by it.
+    """A mail server, and to whom alerts go by it. Reports are mailed by one as well.
 
     Example:
         Load a saved mail server:
@@ -98,7 +98,11 @@ class AlertMail(AlertChannel):
         everybody = to or tuple(self.to)
         if not everybody:
             raise BadInput(f"{self.connection_name}: nobody stands there whom a mail could go to")
-        server = MailServer(
+        return self.server().send(message, everybody)
+
+    def server(self) -> MailServer:
+        """Return where its mails are handed in, and by whom."""
+        return MailServer(
             self.host,
             self.port,
             self.security,
@@ -108,7 +112,6 @@ class AlertMail(AlertChannel):
             self.ca_file,
             self.timeout.total_seconds(),
         )
-        return server.send(message, everybody)
 
 
 class AlertSlackWebhook(AlertChannel):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import smtplib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ from prefect.artifacts import (
     acreate_table_artifact,
 )
 
+from blocks import AlertMail
+from blocks.connection import load_connection
 from reports import catalogue, mail
 from reports.as_data import plain
 from reports.catalogue import Format
@@ -24,10 +27,10 @@ from reports.period import Period, between, zone_of
 from smartops import audited
 from smartops.audit import kept_reports, shipping
 from smartops.audit.store import Store
-from smartops.errors import ServiceUnavailable
+from smartops.errors import SmartOpsError
 from smartops.settings import get_settings
 
-_MAIL_LIMIT_S = 60
+_MAIL_AGAIN = "Check the connection under Blocks; then run the report again."
 _MOST_ROWS = 50
 
 
@@ -51,6 +54,7 @@ async def report(
     end: str | None = None,
     about: dict[str, str] | None = None,
     to: list[str] | None = None,
+    mail_by: str = "reports",
     pdf: bool = True,
 ) -> dict[str, Any]:
     """Make a report, keep it in the database, show it beside the run, and mail it.
@@ -62,6 +66,7 @@ async def report(
         end: The last day, or the moment that it goes up to.
         about: What it is about, such as {"job": "line-check"}.
         to: Who gets it by mail. Empty: nobody.
+        mail_by: The saved connection (Blocks, Alert Mail) whose mail server sends it.
         pdf: Whether it is printed as well; needs a browser.
     """
     zone = get_settings().report_timezone
@@ -70,7 +75,7 @@ async def report(
     made = await asyncio.to_thread(_make, name, period, about or {}, pdf)
     await _show(made)
     if to:
-        await asyncio.to_thread(send, made, to)
+        await _mail(made, to, mail_by)
     get_run_logger().info("%s, %s: %s", name, period.label, " ".join(made.document.summary))
     return {"report": name, "from": period.start.isoformat(), "kept": made.hashes}
 
@@ -117,18 +122,27 @@ async def _show(made: Made) -> None:
     )
 
 
-def send(made: Made, to: list[str]) -> None:
-    """Mail the page, and the PDF where there is one. Raises ServiceUnavailable."""
-    settings = get_settings()
+async def _mail(made: Made, to: list[str], name: str) -> None:
+    """Mail it by a saved connection. Raises UnknownBlock, and as the mail server does."""
+    with _kept_all_the_same(name):
+        by = await load_connection(AlertMail, name)
+    await asyncio.to_thread(send, made, to, by)
+
+
+@contextmanager
+def _kept_all_the_same(name: str) -> Iterator[None]:
+    try:
+        yield
+    except SmartOpsError as error:
+        by = f"{AlertMail.get_block_type_slug()}/{name}"
+        text = f"the report was kept, and not mailed by {by}: {error}"
+        raise type(error)(text, hint=error.hint or _MAIL_AGAIN) from error
+
+
+def send(made: Made, to: list[str], by: AlertMail) -> None:
+    """Mail the page, and the PDF where there is one. Raises as the mail server does."""
     wanted: tuple[Format, ...] = ("html", "pdf")
     files = {form: made.files[form] for form in wanted if form in made.files}
-    message = mail.message(made.document, files, sender=settings.mail_from, to=to)
-    host, _, port = settings.mail_server.partition(":")
-    try:
-        with smtplib.SMTP(host, int(port or 25), timeout=_MAIL_LIMIT_S) as server:
-            server.send_message(message)
-    except (OSError, smtplib.SMTPException) as error:
-        raise ServiceUnavailable(
-            f"the report was kept, and not mailed: {settings.mail_server}: {error}",
-            hint="Check SMARTOPS_MAIL_SERVER; then run the report again.",
-        ) from error
+    letter = mail.message(made.document, files, sender=by.sender, to=to, at=datetime.now(UTC))
+    with _kept_all_the_same(by.connection_name):
+        by.server().hand_in(letter, tuple(to))

@@ -1,9 +1,11 @@
-"""A report as a mail: the summary as text, the page and the PDF beside it. Pure."""
+"""A report as a mail: the summary as text, the page and the PDF beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid
 from zoneinfo import ZoneInfo
 
 from reports import wording
@@ -12,13 +14,21 @@ from reports.document import Document
 
 
 def message(
-    document: Document, files: Mapping[Format, bytes], *, sender: str, to: Sequence[str]
+    document: Document,
+    files: Mapping[Format, bytes],
+    *,
+    sender: str,
+    to: Sequence[str],
+    at: datetime,
 ) -> EmailMessage:
     """Return the mail, ready to be sent."""
     mail = EmailMessage()
     mail["Subject"] = " ".join(f"{document.title}, {document.period.label}".split())
     mail["From"] = sender
     mail["To"] = ", ".join(to)
+    mail["Date"] = format_datetime(at)
+    mail["Message-ID"] = make_msgid("report", sender.rpartition("@")[2])
+    mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(as_text(document))
     for form, content in files.items():
         kind, _, charset = MEDIA_TYPES[form].partition("; charset=")

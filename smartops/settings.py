@@ -192,9 +192,12 @@ class Settings(BaseSettings):
     )
     mail_server: str = Field(
         default="localhost:25",
-        description="SMTP server for `mail:` anchors and mailed reports, as host:port.",
+        description="SMTP server for `mail:` anchors, as host:port; without TLS and login, so best "
+        "one of this machine. Alerts and reports go by saved connections instead.",
     )
-    mail_from: str = Field(default="smartops@localhost", description="The sender of mails.")
+    mail_from: str = Field(
+        default="smartops@localhost", description="The sender of the mails of `mail:` anchors."
+    )
     retention_days: int | None = Field(
         default=None,
         ge=1,

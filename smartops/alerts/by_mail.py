@@ -32,12 +32,15 @@ class MailServer:
     timeout_s: float = 20.0
 
     def send(self, message: Message, to: tuple[str, ...]) -> str:
-        """Send a message; return what it is known by.
+        """Send a message; return what it is known by. Raises as :meth:`hand_in` does."""
+        return self.hand_in(self.as_mail(message, to), to)
+
+    def hand_in(self, mail: EmailMessage, to: tuple[str, ...]) -> str:
+        """Give the server a mail; return its id.
 
         Raises ServiceUnavailable when it may work later; AuthenticationFailed and BadInput when the
         server refuses the login, the sender or everybody whom it is for.
         """
-        mail = self.as_mail(message, to)
         try:
             with self._connect() as smtp:
                 self._log_in(smtp)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import email
 import io
 import itertools
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from email import policy
+from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import sqlalchemy as sa
-from aiosmtpd.controller import Controller
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, sync_playwright
 from pypdf import PdfReader
@@ -31,7 +28,7 @@ from smartops.audit import kept_reports, models, schema, shipping
 from smartops.audit.report_tables import report_part
 from smartops.audit.store import Store
 from smartops.settings import get_settings
-from tests.conftest import free_port
+from tests.alert_sinks import MailSink
 
 START = datetime(2026, 3, 27, tzinfo=UTC)
 DAY = whole("day", START + timedelta(hours=12), "Europe/Berlin")
@@ -182,58 +179,47 @@ def test_a_kept_report_is_given_back_as_it_was(store: Store, home: Path) -> None
 # --- the mail ---------------------------------------------------------------------------------
 
 
-class Inbox:
-    """A mail server's handler that keeps what comes."""
-
-    def __init__(self) -> None:
-        self.mails: list[tuple[list[str], bytes]] = []
-
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
-        """Take a mail."""
-        self.mails.append((list(envelope.rcpt_tos), bytes(envelope.content)))
-        return "250 taken"
-
-
-@pytest.fixture
-async def inbox(monkeypatch: pytest.MonkeyPatch, home: Path) -> AsyncIterator[Inbox]:
-    """A mail server, and the settings that name it."""
-    kept = Inbox()
-    port = free_port()
-    server = Controller(kept, hostname="127.0.0.1", port=port)
-    await asyncio.to_thread(server.start)
-    monkeypatch.setenv("SMARTOPS_MAIL_SERVER", f"127.0.0.1:{port}")
-    get_settings.cache_clear()
-    yield kept
-    await asyncio.to_thread(server.stop)
-
-
-async def test_a_report_is_mailed_with_its_page(inbox: Inbox, store: Store) -> None:
-    """A real server gets the summary as text, and each file; markup in messages stays text."""
-    made = await asyncio.to_thread(reporting.make, "operations", DAY, {}, store=store, pdf=False)
-    await asyncio.to_thread(reporting.send, made, ["shift@example.com", "lead@example.com"])
-    ((to, content),) = inbox.mails
-    assert to == ["shift@example.com", "lead@example.com"]
-    found = email.message_from_bytes(content, policy=policy.default)
+@pytest.mark.parametrize("tls", [False, True], ids=["starttls", "tls"])
+def test_a_report_is_mailed_with_its_page(
+    tmp_path: Path, home: Path, store: Store, tls: bool
+) -> None:
+    """A real server, which wants TLS and a login, gets the summary as text, and each file."""
+    made = reporting.make("operations", DAY, {}, store=store, pdf=False)
+    with MailSink(tmp_path, tls=tls).running() as sink:
+        reporting.send(made, ["shift@example.com", "lead@example.com"], sink.block())
+    (found,) = sink.mails
+    assert (found["to"], found["from"]) == (
+        "shift@example.com, lead@example.com",
+        "smartops@plant.example",
+    )
     assert found["subject"] == "Operations report, Friday, 27 March 2026"
+    assert found["message-id"].endswith("@plant.example>")
+    assert found["date"] is not None
     body = found.get_body(("plain",))
     assert body is not None
     assert "0 runs of 0 jobs" in body.get_content()
     (attached,) = found.iter_attachments()
+    assert isinstance(attached, EmailMessage)
     assert attached.get_filename() == "operations-2026-03-27-day.html"
     assert attached.get_content().encode().strip() == made.files["html"].strip()
     assert made.page.read_bytes() == made.files["html"]
     assert kept_reports.content_of(store, made.hashes["html"]) == made.files["html"]
 
 
-async def test_a_mail_server_that_is_away_is_named(
-    monkeypatch: pytest.MonkeyPatch, home: Path, store: Store
-) -> None:
-    """The report is kept all the same, and the error says where the mail did not go."""
-    monkeypatch.setenv("SMARTOPS_MAIL_SERVER", f"127.0.0.1:{free_port()}")
-    get_settings.cache_clear()
-    made = await asyncio.to_thread(reporting.make, "operations", DAY, {}, store=store, pdf=False)
-    with pytest.raises(errors.ServiceUnavailable, match="was kept, and not mailed: 127"):
-        await asyncio.to_thread(reporting.send, made, ["shift@example.com"])
+def test_a_mail_that_is_not_taken_is_told(tmp_path: Path, home: Path, store: Store) -> None:
+    """The report is kept all the same, and the error says where the mail did not go, and why."""
+    made = reporting.make("operations", DAY, {}, store=store, pdf=False)
+    sink = MailSink(tmp_path)
+    with pytest.raises(errors.ServiceUnavailable, match="was kept, and not mailed by alert-mail/"):
+        reporting.send(made, ["shift@example.com"], sink.block())
+    with sink.running():
+        sink.refuse["nobody@example.com"] = "550 no such person"
+        with pytest.raises(errors.BadInput, match=r"not mailed by .*550 no such person"):
+            reporting.send(made, ["nobody@example.com"], sink.block())
+        wrong = sink.block(password="not-it")
+        with pytest.raises(errors.AuthenticationFailed, match=r"not mailed by .*535"):
+            reporting.send(made, ["shift@example.com"], wrong)
+    assert sink.mails == []
     assert kept_reports.content_of(store, made.hashes["json"]) == made.files["json"]
 
 

@@ -48,7 +48,7 @@ def needs(found: bool, what: str) -> None:
         pytest.skip(f"{what} is not on this machine")
 
 
-def wait_for(condition: Callable[[], object], what: str, limit_s: float = 30.0) -> object:
+def wait_for(condition: Callable[[], object], what: str, limit_s: float = 30.0) -> Any:
     """Wait until a condition gives something true, and return that."""
     deadline = time.monotonic() + limit_s
     while not (found := condition()):

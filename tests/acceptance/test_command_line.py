@@ -335,7 +335,8 @@ def test_deploying_needs_nothing_but_an_api(tmp_path: Path, command: list[str]) 
             names = {deployment["name"] for deployment in json.load(answer)}
         examples = {file.stem for file in (ROOT / "deployments/jobs").glob("*.yaml")}
         reports = {f"report-{period}" for period in ("daily", "weekly", "monthly")}
-        own = {"run-job", "retention", "data-quality", "shift-report", *reports}
+        verified = {"audit-verification", "audit-verification-tables"}
+        own = {"run-job", "retention", "data-quality", "shift-report", *reports, *verified}
         assert names == own | examples
     finally:
         processes.stop_all([server])

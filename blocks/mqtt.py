@@ -14,6 +14,7 @@ from blocks.connection import (
     quarantine_longest_field,
 )
 from smartops.drivers import mqtt
+from smartops.drivers.mqtt_connection import LastWill, Transport
 from smartops.durations import Duration, duration_field
 
 
@@ -35,6 +36,17 @@ class MqttBroker(DeviceConnection):
     host: str = Field(title="Host", min_length=1, description="Host name or address.")
     port: int = Field(
         default=1883, ge=1, le=65535, title="Port", description="Its port; 8883 is usual with TLS."
+    )
+    transport: Transport = Field(
+        default="tcp",
+        title="Transport",
+        description="tcp, or websockets for brokers behind a web server (ws; with TLS it is wss).",
+    )
+    path: str = Field(
+        default="/mqtt",
+        pattern=r"^/[!-~]*$",
+        title="Path",
+        description="For websockets: the path of the broker's address.",
     )
     version: mqtt.Version = Field(
         default="5",
@@ -62,6 +74,30 @@ class MqttBroker(DeviceConnection):
         description="Whether messages hold CBOR that do not say what they hold, as those of MQTT 5 "
         "can.",
     )
+    will_topic: str | None = Field(
+        default=None,
+        min_length=1,
+        pattern=r"^[^+#\x00]+$",
+        title="Last will: topic",
+        description="Where the broker publishes a message for us when the connection ends without "
+        "a goodbye, as the process or the machine has gone; empty: nowhere.",
+    )
+    will_payload: str = Field(
+        default="", title="Last will: payload", description="What the message says, as a text."
+    )
+    will_qos: mqtt.Qos = Field(default=1, title="Last will: QoS", description="Of the message.")
+    will_retain: bool = Field(
+        default=False,
+        title="Last will: retain",
+        description="Whether the broker keeps the message for who comes later.",
+    )
+    will_delay: Duration = duration_field(
+        "0s",
+        ge=timedelta(),
+        title="Last will: delay",
+        description="How long the broker waits before it publishes it, as we may come back "
+        "(MQTT 5), in whole seconds.",
+    )
     timeout: Duration = duration_field(
         "5s",
         gt=timedelta(),
@@ -79,7 +115,25 @@ class MqttBroker(DeviceConnection):
             raise ValueError("a client certificate and its key go together")
         if not self.tls and (self.ca_file or self.client_certificate):
             raise ValueError("certificates go with TLS")
+        if self.transport == "tcp" and self.path != "/mqtt":
+            raise ValueError("path has no effect without websockets")
+        self._check_will()
         return self
+
+    def _check_will(self) -> None:
+        if self.will_topic is None:
+            for name in ("will_payload", "will_qos", "will_retain", "will_delay"):
+                if getattr(self, name) != type(self).model_fields[name].get_default():
+                    raise ValueError(f"{name} has no effect without will_topic")
+        if self.will_delay and self.version != "5":
+            raise ValueError("will_delay needs MQTT 5")
+
+    def _will(self) -> LastWill | None:
+        if self.will_topic is None:
+            return None
+        return LastWill(
+            self.will_topic, self.will_payload, self.will_qos, self.will_retain, self.will_delay
+        )
 
     def open(self, session: str = "") -> AbstractAsyncContextManager[mqtt.MqttDriver]:
         """Connect for the length of an ``async with``; the broker keeps a session with a name."""
@@ -88,6 +142,8 @@ class MqttBroker(DeviceConnection):
                 name=self.connection_name,
                 host=self.host,
                 port=self.port,
+                transport=self.transport,
+                path=self.path,
                 version=self.version,
                 username=self.username,
                 password=self.password.get_secret_value() if self.password else None,
@@ -98,6 +154,7 @@ class MqttBroker(DeviceConnection):
                 timeout=self.timeout,
                 session=session,
                 cbor=self.cbor,
+                last_will=self._will(),
                 patience=self.patience(),
             )
         )

@@ -24,9 +24,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from smartops import errors
-from smartops.drivers import mqtt_wire
+from smartops.drivers import mqtt_client, mqtt_wire
 from smartops.drivers.exchanges import exchange
-from smartops.drivers.mqtt_client import Client, publish_properties, session_options
+from smartops.drivers.mqtt_client import Client, publish_properties
 from smartops.drivers.mqtt_connection import Connection, Message, Qos, Version, tls_context
 from smartops.drivers.mqtt_payload import CBOR, decode
 from smartops.drivers.quarantine import Quarantine
@@ -90,6 +90,7 @@ class MqttDriver:
         client.connect_timeout = connection.timeout.total_seconds()
         if connection.username is not None:
             client.username_pw_set(connection.username, connection.password)
+        mqtt_client.set_last_will(client, connection)
         client.on_connect = self._from_thread(self._on_connect)
         client.on_disconnect = self._from_thread(self._on_disconnect)
         client.on_publish = self._from_thread(self._on_publish)
@@ -158,11 +159,15 @@ class MqttDriver:
         connection, limit_s = self._connection, self._connection.timeout.total_seconds()
         try:
             tls = tls_context(connection) if connection.tls else None
+            path = connection.path if connection.transport == "websockets" else None
             self._client.wire = await mqtt_wire.reach(
-                connection.host, connection.port, limit_s, tls
+                connection.host, connection.port, limit_s, tls, path
             )
             self._client.connect(
-                connection.host, connection.port, _KEEPALIVE_S, **session_options(connection)
+                connection.host,
+                connection.port,
+                _KEEPALIVE_S,
+                **mqtt_client.session_options(connection),
             )
         except ssl.SSLError as error:
             raise errors.UntrustedServer(f"{self.name}: {self._where}: {error}") from error
@@ -190,7 +195,8 @@ class MqttDriver:
 
     async def _leave(self) -> None:
         with contextlib.suppress(Exception):  # what is not connected cannot say goodbye
-            if self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            goodbye = mqtt_client.goodbye_options(self._connection)
+            if self._client.disconnect(**goodbye) == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 await self._settled(self._lost, self._connection.timeout.total_seconds())
         found: Any = self._client.socket()
         if found is not None and not self._lost.done():

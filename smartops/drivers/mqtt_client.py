@@ -53,12 +53,44 @@ class Client(WiredClient):
 
 def session_options(connection: Connection) -> dict[str, Any]:
     """Return how a session is asked for that outlives the connection."""
-    if not connection.session or connection.version != "5":
+    delay_s = _will_delay_s(connection)
+    if connection.version != "5" or not (connection.session or delay_s):
         return {}
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    if not connection.session:
+        properties.SessionExpiryInterval = delay_s  # a last will waits no longer than that
+        return {"properties": properties}
     properties.SessionExpiryInterval = math.ceil(connection.keep_session.total_seconds())
     properties.ReceiveMaximum = _UNACKNOWLEDGED
     return {"clean_start": False, "properties": properties}
+
+
+def goodbye_options(connection: Connection) -> dict[str, Any]:
+    """Return how a connection is ended: what was kept for the last will alone is not needed."""
+    if connection.session or not _will_delay_s(connection):
+        return {}
+    properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = 0
+    return {"properties": properties}
+
+
+def _will_delay_s(connection: Connection) -> int:
+    will = connection.last_will
+    return 0 if will is None else math.ceil(will.delay.total_seconds())
+
+
+def set_last_will(client: paho.Client, connection: Connection) -> None:
+    """Say what the broker publishes when we are gone without a goodbye. Raises BadInput."""
+    will, delay_s = connection.last_will, _will_delay_s(connection)
+    if will is None:
+        return
+    properties = None
+    if delay_s:
+        if connection.version != "5":
+            raise errors.BadInput(f"{connection.name}: the delay of a last will needs MQTT 5")
+        properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+        properties.WillDelayInterval = delay_s
+    client.will_set(will.topic, will.payload, will.qos, will.retain, properties)
 
 
 def publish_properties(

@@ -11,6 +11,19 @@ from smartops.drivers.quarantine import PATIENT, Patience
 
 Version = Literal["5", "3.1.1"]
 Qos = Literal[0, 1, 2]
+Transport = Literal["tcp", "websockets"]
+
+
+@dataclass(frozen=True)
+class LastWill:
+    """What the broker publishes for us when we are gone without a goodbye."""
+
+    topic: str
+    payload: str = ""
+    qos: Qos = 1
+    retain: bool = False
+    delay: timedelta = timedelta()
+    """How long it waits for us to come back first (MQTT 5)."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +33,9 @@ class Connection:
     name: str
     host: str
     port: int = 1883
+    transport: Transport = "tcp"
+    path: str = "/mqtt"
+    """Of the address of a websocket."""
     version: Version = "5"
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -37,6 +53,7 @@ class Connection:
     """
     keep_session: timedelta = timedelta(days=7)
     """How long it is kept (MQTT 5; with 3.1.1 the broker's settings say it)."""
+    last_will: LastWill | None = None
     patience: Patience = PATIENT
     """How soon the broker is left alone when it does not answer."""
 

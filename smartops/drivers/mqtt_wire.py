@@ -11,34 +11,51 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import paho.mqtt.client as paho
+
+from smartops.drivers.mqtt_websocket import WebSocket, upgraded
+
+T = TypeVar("T")
 
 
 class WiredClient(paho.Client):
     """The library's client, over a connection that is there already."""
 
-    wire: socket.socket | None = None
+    wire: socket.socket | WebSocket | None = None
 
-    def _create_socket_connection(self) -> socket.socket:
+    def _create_socket_connection(self) -> Any:
         wire, self.wire = self.wire, None
         if wire is None:
             raise OSError("there is no connection")
         return wire
 
 
-async def reach(host: str, port: int, limit_s: float, tls: ssl.SSLContext | None) -> socket.socket:
-    """Return a connection to a broker, with the handshake of TLS behind it.
+async def reach(
+    host: str, port: int, limit_s: float, tls: ssl.SSLContext | None, path: str | None = None
+) -> socket.socket | WebSocket:
+    """Return a connection to a broker, with the handshakes behind it.
 
-    Raises OSError (ssl.SSLError among them) and ValueError.
+    ``path`` is where its websocket is; None: it has none. Raises OSError (ssl.SSLError among them)
+    and ValueError.
     """
     try:
         async with asyncio.timeout(limit_s):
             wire = await _connected(host, port)
-            return wire if tls is None else await _secured(wire, tls, host)
+            if tls is not None:
+                wire = await _secured(wire, tls, host)
+            return wire if path is None else await _framed(wire, host, port, path)
     except TimeoutError:
         raise TimeoutError("timed out") from None
+
+
+async def _framed(wire: socket.socket, host: str, port: int, path: str) -> WebSocket:
+    try:
+        return await upgraded(wire, host, port, path, _when_ready)
+    except BaseException:
+        wire.close()
+        raise
 
 
 async def _connected(host: str, port: int) -> socket.socket:
@@ -62,22 +79,26 @@ async def _connected(host: str, port: int) -> socket.socket:
 
 
 async def _secured(wire: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
-    loop = asyncio.get_running_loop()
     with wire:  # the secured one takes its handle over, or it is closed
         secured = context.wrap_socket(wire, server_hostname=host, do_handshake_on_connect=False)
     try:
-        while True:
-            try:
-                secured.do_handshake()
-            except ssl.SSLWantReadError:
-                await _ready(secured, loop.add_reader, loop.remove_reader)
-            except ssl.SSLWantWriteError:
-                await _ready(secured, loop.add_writer, loop.remove_writer)
-            else:
-                return secured
+        await _when_ready(secured, secured.do_handshake)
     except BaseException:
         secured.close()
         raise
+    return secured
+
+
+async def _when_ready(wire: socket.socket, call: Callable[[], T]) -> T:
+    """Call something of a wire until it can be done without waiting; return what it gives."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            return call()
+        except (BlockingIOError, ssl.SSLWantReadError):
+            await _ready(wire, loop.add_reader, loop.remove_reader)
+        except ssl.SSLWantWriteError:
+            await _ready(wire, loop.add_writer, loop.remove_writer)
 
 
 async def _ready(

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from blocks import MqttBroker
 from smartops import errors
 from smartops.drivers import mqtt
 from smartops.drivers.mqtt import Connection
 from smartops.drivers.mqtt_payload import decode, encode
 from tests import mosquitto
 from tests.conftest import free_port
+from tests.faulty_wire import wire_to
 from tests.mosquitto import PASSWORD, USER, Broker
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -85,6 +87,59 @@ async def test_retained_messages(connection: Connection) -> None:
         message = await client.next_message()
         assert (message.payload, message.retained) == (42, True)
         await client.publish(topic, b"", retain=True)
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_a_last_will(broker: Broker, version: Any) -> None:
+    """Comes when the connection ends without a goodbye, as it was said; after one it does not."""
+    direct = Connection("bus", "127.0.0.1", broker.port, timeout=timedelta(seconds=20))
+    topic = f"will/{version}"
+    async with mqtt.open_broker(direct) as listener, wire_to(broker.port, 1) as wire:
+        await listener.subscribe("will/#", 2)
+        block = MqttBroker(
+            host="127.0.0.1",
+            port=wire.port,
+            version=version,
+            will_topic=topic,
+            will_payload="gone",
+            will_qos=2,
+            will_retain=True,
+        )
+        async with block.open():
+            pass
+        async with block.open():
+            await wire.close()
+            found = await asyncio.wait_for(listener.next_message(), 20)
+        assert (found.topic, found.payload, found.qos) == (topic, "gone", 2)
+        await listener.publish("will/end", b"")
+        assert (await listener.next_message()).topic == "will/end"
+    async with mqtt.open_broker(direct) as later:
+        await later.subscribe(topic)
+        assert (await later.next_message()).retained
+        await later.publish(topic, b"", retain=True)
+
+
+async def test_the_delay_of_a_last_will(broker: Broker) -> None:
+    """So long we may come back; the session that it needs is not kept after a goodbye."""
+    loop = asyncio.get_running_loop()
+    direct = Connection("bus", "127.0.0.1", broker.port, timeout=timedelta(seconds=20))
+
+    def client(port: int, name: str) -> MqttBroker:
+        topic = f"delayed/{name}"
+        return MqttBroker(host="127.0.0.1", port=port, will_topic=topic, will_delay="3s")
+
+    async with mqtt.open_broker(direct) as listener, wire_to(broker.port, 1) as wire:
+        await listener.subscribe("delayed/#", 2)
+        one, other = client(wire.port, "gone"), client(wire.port, "back")
+        async with one.open(), other.open(session="comes-back"):
+            began = loop.time()
+            await wire.close()
+            async with client(broker.port, "back").open(session="comes-back"):
+                found = await asyncio.wait_for(listener.next_message(), 30)
+        assert found.topic == "delayed/gone"
+        assert loop.time() - began > 1.5
+        await listener.publish("delayed/end", b"")
+        assert (await listener.next_message()).topic == "delayed/end"
 
 
 async def test_question_and_answer(broker: Broker) -> None:

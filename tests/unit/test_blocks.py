@@ -11,7 +11,7 @@ from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
 from pydantic import SecretStr, ValidationError
 
 import blocks
-from blocks import HttpService, ModbusDevice
+from blocks import HttpService, ModbusDevice, MqttBroker
 from smartops import redact
 from smartops.drivers.rest import ApiKey, Signing
 from smartops.drivers.rest_oauth import OAuth
@@ -137,3 +137,22 @@ def test_loading_a_connection_makes_its_secrets_known() -> None:
     """Before any of them can be used."""
     HttpService(base_url="http://h", token=SecretStr("k3pt-from-the-logs"))
     assert redact.text("k3pt-from-the-logs") == redact.MASK
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"path": "/bus"}, "path has no effect without websockets"),
+        ({"transport": "websockets", "path": "bus"}, "pattern"),
+        ({"will_payload": "gone"}, "will_payload has no effect without will_topic"),
+        ({"will_retain": True}, "will_retain has no effect without will_topic"),
+        ({"will_topic": "a", "will_delay": "5s", "version": "3.1.1"}, "needs MQTT 5"),
+        ({"will_topic": "plant/+"}, "pattern"),
+        ({"will_topic": ""}, "at least 1"),
+        ({"client_certificate": "c.pem", "tls": True}, "go together"),
+    ],
+)
+def test_what_a_broker_cannot_be(fields: dict[str, Any], said: str) -> None:
+    """Fields without an effect are refused, and topics that no message can have."""
+    with pytest.raises(ValidationError, match=said):
+        MqttBroker(host="h", **fields)

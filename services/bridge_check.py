@@ -40,18 +40,22 @@ async def _place(source: MessageSource | TagSource) -> None:
 
 
 async def _start(source: MessageSource | TagSource) -> None:
-    if source.start is None:
-        return
-    params, given, paused = await _params(source.start)
-    unknown = sorted(set(source.start.params) - set(params))
+    if source.start is not None:
+        await check_start(source.start)
+
+
+async def check_start(start: Start, *, may_be_paused: bool = False) -> None:
+    """Raise BadInput when a job is not there, or does not take the parameters that it is given."""
+    params, given, paused = await _params(start)
+    unknown = sorted(set(start.params) - set(params))
     if unknown:
-        raise BadInput(f"job {source.start.job} has no parameter {', '.join(unknown)}")
+        raise BadInput(f"job {start.job} has no parameter {', '.join(unknown)}")
     needed = {name for name, param in params.items() if param.default is None}
-    missing = sorted(needed - set(source.start.params) - given)
+    missing = sorted(needed - set(start.params) - given)
     if missing:
-        raise BadInput(f"job {source.start.job} needs the parameter {', '.join(missing)}")
-    if paused:
-        raise BadInput(f"job {source.start.job} is paused, so that no event starts it")
+        raise BadInput(f"job {start.job} needs the parameter {', '.join(missing)}")
+    if paused and not may_be_paused:
+        raise BadInput(f"job {start.job} is paused, so that no event starts it")
 
 
 async def _params(start: Start) -> tuple[dict[str, Param], set[str], bool]:

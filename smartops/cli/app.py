@@ -12,6 +12,7 @@ from smartops import redact
 from smartops.cli import (
     alerts,
     audit,
+    automations,
     bridge,
     changing,
     control,
@@ -47,6 +48,7 @@ app.add_typer(scheduling.app, name="schedule")
 app.add_typer(control.app, name="approve")
 app.add_typer(devices.app, name="device")
 app.add_typer(bridge.app, name="bridge")
+app.add_typer(automations.app, name="automation")
 app.add_typer(audit.app, name="audit")
 app.add_typer(alerts.app, name="alert")
 report.add_to(app)

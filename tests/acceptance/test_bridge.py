@@ -22,7 +22,6 @@ from smartops.drivers.mqtt_payload import encode
 from tasks.run_context import REQUESTED_BY
 from tests import mosquitto
 from tests.acceptance.conftest import Cli, fenced
-from tests.acceptance.test_documents import python
 from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
 from tests.mosquitto import Broker
 
@@ -118,7 +117,10 @@ def test_from_the_plant_to_a_run(
         process.wait()
     assert json.loads(quick("bridge", "status", "--json").stdout)["running"] is False
     publish(broker, ("A3", 30), ("A1", 10))
-    made = python(stack, tmp_path, fenced(PAGE, "python", "Automation("))
+    automation = tmp_path / "automations" / "new-setpoint.yaml"
+    automation.parent.mkdir()
+    automation.write_text(fenced(PAGE, "yaml", "name: a new setpoint"))
+    made = quick("automation", "apply", str(automation))
     assert made.returncode == 0, made.stderr
     with bridge(stack, file):
         until(quick, "orders", lambda s: s["started"] == 2, "the order that came meanwhile")
@@ -144,6 +146,11 @@ def test_from_the_plant_to_a_run(
         ("", "speed_setpoint", 131),
         ("source orders", "A1", 10),
         ("source orders", "A3", 30),
+    ]
+    automation.unlink()
+    pruned = quick("automation", "apply", "--prune", str(automation.parent), "--json")
+    assert [(c["name"], c["action"]) for c in json.loads(pruned.stdout)] == [
+        ("a new setpoint", "deleted")
     ]
     assert quick("job", "delete", "take-order").returncode == 0
 

@@ -22,6 +22,8 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.uaerrors import UaError
 
 from smartops import errors, locks
+from smartops.drivers.opcua_browsing import Browser
+from smartops.drivers.opcua_ranges import fitted
 from smartops.drivers.opcua_reading import NodeReader
 from smartops.drivers.opcua_session import (
     CONNECTING,
@@ -33,8 +35,16 @@ from smartops.drivers.opcua_session import (
     refusal,
 )
 from smartops.drivers.opcua_structures import is_own, known
-from smartops.drivers.opcua_tags import OpcTag, with_index, with_uri
-from smartops.drivers.opcua_values import ABSTRACT, natural, plain, reading_of, short, typed
+from smartops.drivers.opcua_tags import OpcTag, with_index
+from smartops.drivers.opcua_values import (
+    ABSTRACT,
+    natural,
+    plain,
+    reading_of,
+    short,
+    typed,
+    variant_of,
+)
 from smartops.drivers.quarantine import Quarantine
 from smartops.drivers.readings import Reading, Value
 from smartops.drivers.writing import TaggedDevice
@@ -48,8 +58,6 @@ _KEEPALIVES = 10
 _OVERFLOW = 0x480
 """The bits of a status that say that the server's queue was full."""
 _LOOK_S = 0.5
-_SERVER = "i=2253"
-"""What every server says of itself: no part of the plant."""
 
 
 @asynccontextmanager
@@ -130,7 +138,9 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
         Raises UnknownTag, DeviceTimeout, DeviceUnreachable.
         """
         wanted = [self.tag(name) for name in names]
-        found = await self.nodes.read([self.node_id(tag.node) for tag in wanted])
+        found = await self.nodes.read(
+            [self.node_id(tag.node) for tag in wanted], ranges=[tag.index_range for tag in wanted]
+        )
         now = datetime.now(UTC)
         return [reading_of(tag, data, now) for tag, data in zip(wanted, found, strict=True)]
 
@@ -186,7 +196,7 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
                 [data] = await self.nodes.read([event.node.nodeid])
             now_utc = datetime.now(UTC)
             for tag in places[event.node.nodeid]:
-                reading = reading_of(tag, data, now_utc)
+                reading = reading_of(tag, data, now_utc, of_whole=True)
                 if lost:
                     reading = replace(reading, reason="changes before this one were lost")
                 yield reading
@@ -207,7 +217,10 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
                 error.not_done = True  # nothing but questions was sent so far
                 raise
             item = ua.WriteValue(
-                NodeId=node, AttributeId=AttributeIds.Value, Value=ua.DataValue(variant)
+                NodeId=node,
+                AttributeId=AttributeIds.Value,
+                IndexRange=ua.NumericRange(tag.index_range) if tag.index_range else None,
+                Value=ua.DataValue(variant),
             )
             asked = ua.WriteParameters(NodesToWrite=[item])
             with edge(self._connection, text):
@@ -218,16 +231,18 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
     async def _variant(
         self, tag: OpcTag, node: ua.NodeId, kind: ua.VariantType, value: Value
     ) -> ua.Variant:
-        """Return what to send; for a structure the server's types have to be known."""
+        """Return what to send; for a structure the server's types have to be known.
+
+        A server that knows no index ranges would put the part in the place of the whole array.
+        """
         now: Any = None
-        if kind is ua.VariantType.ExtensionObject:
-            [data] = await self.nodes.ask([node])
+        if kind is ua.VariantType.ExtensionObject or tag.spans:
+            [data] = await self.nodes.read([node], ranges=[tag.index_range])
             now = data.Value.Value if data.Value is not None else None
-            self._held[node.to_string()] = now
-        number = tag.number(value)
+            self._held[tag.name] = now
         try:
-            return ua.Variant(typed(number, kind, now), kind, is_array=isinstance(value, list))
-        except errors.BadInput as error:
+            return variant_of(tag, value, kind, now)
+        except (errors.BadInput, ValueError) as error:
             raise errors.DeviceRefused(f"{self.name}.{tag.name}: {error}") from None
 
     async def _type_of(self, node: ua.NodeId) -> ua.VariantType:
@@ -258,20 +273,21 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
 
     def nearest(self, tag: OpcTag, value: Value) -> Value:
         """Return what the server can hold of a value, as far as its type is known."""
-        key = self.node_id(tag.node).to_string()
-        kind = self._types.get(key)
+        kind = self._types.get(self.node_id(tag.node).to_string())
         if kind is None or tag.enum:
             return value
         try:
-            found = plain(typed(value, kind, self._held.get(key)))
-        except errors.BadInput:
+            held = variant_of(tag, value, kind, self._held.get(tag.name))
+            found = fitted(plain(held), tag.spans)
+        except (errors.BadInput, ValueError):
             return value
         nearest: Value = short(found) if kind is ua.VariantType.Float else found
         return nearest
 
     def shown(self, tag: OpcTag, value: Value) -> str:
         """Return what a write would send, for people."""
-        return f"{tag.node}: {value!r}"
+        part = f"[{tag.index_range}]" if tag.index_range else ""
+        return f"{tag.node}{part}: {value!r}"
 
     # --- methods and nodes -------------------------------------------------------------------
 
@@ -343,49 +359,5 @@ class OpcUaDriver(TaggedDevice[OpcTag]):
 
         Nodes are given with their namespace by URI, as tag maps should have them.
         """
-        found: list[dict[str, Any]] = []
-        level = {self.node_id(below): ""}
-        seen = set(level)
-        for _ in range(depth):
-            following: dict[ua.NodeId, str] = {}
-            for reference, parent in await self._below(list(level)):
-                node = ua.NodeId.from_string(reference.NodeId.to_string())
-                if node in seen or node.to_string() == _SERVER:
-                    continue
-                seen.add(node)
-                name = f"{level[parent]}/{reference.BrowseName.Name}".lstrip("/")
-                following[node] = name
-                if reference.NodeClass in {ua.NodeClass.Variable, ua.NodeClass.Method}:
-                    shown = with_uri(node.to_string(), self._namespaces)
-                    kind = ua.NodeClass(reference.NodeClass).name.lower()
-                    found.append({"node": shown, "name": name, "class": kind})
-            level = following
-        variables = [entry for entry in found if entry["class"] == "variable"]
-        values = await self.nodes.read([self.node_id(entry["node"]) for entry in variables])
-        for entry, data in zip(variables, values, strict=True):
-            entry["value"] = plain(data.Value.Value) if data.Value is not None else None
-            entry["type"] = data.Value.VariantType.name if data.Value is not None else ""
-        return found
-
-    async def _below(
-        self, nodes: Sequence[ua.NodeId]
-    ) -> list[tuple[ua.ReferenceDescription, ua.NodeId]]:
-        """Return what stands below nodes, each with the node that it is below."""
-        found: list[tuple[ua.ReferenceDescription, ua.NodeId]] = []
-        for start in range(0, len(nodes), self.nodes.browse_at_once):
-            asked = nodes[start : start + self.nodes.browse_at_once]
-            part = [self._client.get_node(node) for node in asked]
-            with edge(self._connection, "browsing"):
-                results = await self._client.browse_nodes(part)
-            for node, result in results:
-                while True:
-                    found += [(reference, node.nodeid) for reference in result.References or ()]
-                    if not result.ContinuationPoint:
-                        break
-                    more = ua.BrowseNextParameters(
-                        ReleaseContinuationPoints=False,
-                        ContinuationPoints=[result.ContinuationPoint],
-                    )
-                    with edge(self._connection, "browsing"):
-                        [result] = await self._client.uaclient.browse_next(more)  # noqa: PLW2901
-        return found
+        browser = Browser(self._client, self._connection, self.nodes, self._namespaces)
+        return await browser.found_below(self.node_id(below), depth)

@@ -47,20 +47,33 @@ class NodeReader:
             self.owner = (self._connection.url, started.Value.Value)
 
     async def read(
-        self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value
+        self,
+        nodes: Sequence[ua.NodeId],
+        attribute: AttributeIds = AttributeIds.Value,
+        ranges: Sequence[str] = (),
     ) -> list[ua.DataValue]:
-        """Return an attribute of each node, in that order. Raises what :func:`edge` does."""
+        """Return an attribute of each node, in that order. Raises what :func:`edge` does.
+
+        ``ranges`` has the part of each that is wanted; empty: all of it.
+        """
+        parts = ranges or [""] * len(nodes)
+        wanted = [
+            ua.ReadValueId(
+                NodeId=node,
+                AttributeId=attribute,
+                IndexRange=ua.NumericRange(part) if part else None,
+            )
+            for node, part in zip(nodes, parts, strict=True)
+        ]
         found: list[ua.DataValue] = []
-        for start in range(0, len(nodes), self._client.read_at_once):
-            found += await self._part(nodes[start : start + self._client.read_at_once], attribute)
+        for start in range(0, len(wanted), self._client.read_at_once):
+            found += await self._part(wanted[start : start + self._client.read_at_once])
         return found
 
-    async def _part(
-        self, nodes: Sequence[ua.NodeId], attribute: AttributeIds
-    ) -> list[ua.DataValue]:
+    async def _part(self, wanted: list[ua.ReadValueId]) -> list[ua.DataValue]:
         """Read at once; what the library took for structures of another server is read again."""
         try:
-            answers = await self.ask(nodes, attribute)
+            answers = await self._ask(wanted)
             # No other task has run since the answer was taken apart.
             if known.owner == self.owner or not any(is_own(data.Value) for data in answers):
                 return answers
@@ -68,13 +81,10 @@ class NodeReader:
             if known.owner in {None, self.owner}:
                 raise
         async with self.own_types():
-            return await self.ask(nodes, attribute)
+            return await self._ask(wanted)
 
-    async def ask(
-        self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value
-    ) -> list[ua.DataValue]:
+    async def _ask(self, wanted: list[ua.ReadValueId]) -> list[ua.DataValue]:
         """Read in one request, structures by the types that happen to be known."""
-        wanted = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node in nodes]
         asked = ua.ReadParameters(TimestampsToReturn=ua.TimestampsToReturn.Both, NodesToRead=wanted)
         with edge(self._connection, f"reading {len(wanted)} nodes"):
             answers = list(await self._client.uaclient.read(asked))
@@ -91,3 +101,7 @@ class NodeReader:
                 await self._client.load_data_type_definitions()
 
         return known.of(self.owner, load)
+
+
+def _range(part: str) -> ua.NumericRange | None:
+    return ua.NumericRange(part) if part else None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from smartops.drivers import opcua_ranges
 from smartops.drivers.device_tag import DeviceTag
 
 _NODE = re.compile(r"(?:(?:nsu=(?P<uri>[^;]+)|ns=(?P<index>\d+));)?(?P<rest>[isgb]=.+)")
@@ -23,11 +24,30 @@ class OpcTag(DeviceTag):
         "its URI stays right when the server is set up again; ns=2 may not.",
     )
 
+    index_range: str = Field(
+        default="",
+        pattern=r"^(\d+(:\d+)?(,\d+(:\d+)?)*)?$",
+        max_length=100,
+        description="The part of an array that it stands for, from 0: 3 for the fourth value, 2:5 "
+        "for a list of four, 1,0:2 for a part of a matrix's second row. Empty: all of it.",
+    )
+
+    @field_validator("index_range", mode="before")
+    @classmethod
+    def _number_is_a_range(cls, given: Any) -> Any:
+        return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+
     @model_validator(mode="after")
     def _is_a_node(self) -> Self:
         if _NODE.fullmatch(self.node) is None:
             raise ValueError(f"{self.node!r} is no node id, such as nsu=http://uri;s=Speed or i=85")
+        opcua_ranges.parse(self.index_range)
         return self
+
+    @property
+    def spans(self) -> tuple[opcua_ranges.Span, ...]:
+        """What it stands for of each dimension of an array; empty: all of it."""
+        return opcua_ranges.parse(self.index_range)
 
 
 def with_index(node: str, namespaces: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from uuid import UUID
 from asyncua import ua
 
 from smartops.drivers.device_tag import shortest_f32
+from smartops.drivers.opcua_ranges import fitted, picked, widened
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.readings import Quality, Reading, Value, is_finite
 from smartops.errors import BadInput
@@ -49,8 +50,13 @@ _SIMPLE = frozenset(
 )
 
 
-def reading_of(tag: OpcTag, data: ua.DataValue, now: datetime) -> Reading:
-    """Return what a server said of a tag. Bad never has a value, and uncertain says so."""
+def reading_of(
+    tag: OpcTag, data: ua.DataValue, now: datetime, *, of_whole: bool = False
+) -> Reading:
+    """Return what a server said of a tag. Bad never has a value, and uncertain says so.
+
+    ``of_whole`` says that it was asked for the whole array, of which the tag may be a part.
+    """
     status = data.StatusCode or ua.StatusCode()  # none means good
     quality: Quality = "bad"
     if status.is_good():
@@ -65,6 +71,7 @@ def reading_of(tag: OpcTag, data: ua.DataValue, now: datetime) -> Reading:
     if quality != "bad":
         try:
             value = _plain_value(data)
+            value = fitted(picked(value, tag.spans) if of_whole else value, tag.spans)
             value = tag.named(value) if tag.enum else value
         except ValueError as error:
             quality, reason, value = "bad", str(error), None
@@ -162,6 +169,19 @@ def typed(value: Any, kind: ua.VariantType, now: Any = None) -> Any:
     if kind is ua.VariantType.ExtensionObject:
         return _structure(value, now)
     return _text_like(_of_type(value, str, kind), kind)
+
+
+def variant_of(tag: OpcTag, value: Value, kind: ua.VariantType, now: Any) -> ua.Variant:
+    """Return what to send for a tag's value. Raises ValueError (BadInput) where it does not fit.
+
+    ``now`` is what the server gives for the tag's range, or holds where it is a structure.
+    """
+    if tag.spans:
+        if now is None:
+            raise ValueError(f"the server has nothing at {tag.index_range}")
+        fitted(now, tag.spans)
+    number = widened(tag.number(value), tag.spans)
+    return ua.Variant(typed(number, kind, now), kind, is_array=isinstance(number, list))
 
 
 def natural(value: Any) -> ua.VariantType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from smartops.drivers import opcua
 from smartops.drivers.opcua_session import Connection
 from smartops.drivers.opcua_tags import OpcTag
 from tests.conftest import free_port
+from tests.integration.test_modbus_driver import Log
 
 pytestmark = pytest.mark.usefixtures("home")
 URI = "urn:test:changes"
@@ -64,6 +66,31 @@ async def counting() -> AsyncIterator[Counting]:
         yield Counting(server, counter, url)
     finally:
         await server.stop()
+
+
+async def test_a_part_of_an_array(counting: Counting) -> None:
+    """Is watched; a server that knows no ranges is not believed, and its array not replaced."""
+    index = await counting.server.get_namespace_index(URI)
+    node = ua.NodeId.from_string(f"ns={index};s=Many")
+    array = await counting.server.nodes.objects.add_variable(
+        node, f"{index}:Many", [1, 2, 3, 4], ua.VariantType.Int32
+    )
+    await array.set_writable()
+    part = OpcTag(name="part", node=f"nsu={URI};s=Many", index_range="2", allow_write=True)
+    connection = replace(counting.connection, tags=(part,))
+    async with (
+        opcua.open_server(connection, alone=False) as client,
+        aclosing(client.changes(["part"], OFTEN)) as changes,
+    ):
+        assert (await anext(changes)).value == 3
+        await array.write_value([1, 2, 30, 4], ua.VariantType.Int32)
+        assert (await asyncio.wait_for(anext(changes), 30)).value == 30
+        [reading] = await client.read(["part"])
+        assert (reading.quality, reading.value) == ("bad", None)
+        assert "it knows no index ranges" in reading.reason
+        with pytest.raises(errors.DeviceRefused, match="it knows no index ranges"):
+            await client.write("part", 5, Log())
+    assert await array.read_value() == [1, 2, 30, 4]
 
 
 async def test_no_change_is_left_out(counting: Counting) -> None:

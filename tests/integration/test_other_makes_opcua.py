@@ -70,9 +70,22 @@ OTHERS = (
     "NotThere",
     *(f"N{number}" for number in range(40)),
 )
+PARTS: tuple[tuple[str, str, str, Any, Any], ...] = (
+    ("one", "UInt16s", "1", 2, 20),
+    ("two", "UInt16s", "1:2", [2, 65535], [21, 22]),
+    ("far", "Long", "12345:12347", [12345.5, 12346.5, 12347.5], [1.0, 2.0, 3.0]),
+    ("row", "Matrix", "1,0:2", [4.0, 5.0, 6.0], [44.0, 55.0, 66.0]),
+    ("cell", "Matrix", "0,2", 3.0, 33.0),
+    ("corner", "Matrix", "0:1,1:2", [[2.0, 3.0], [5.0, 6.0]], [[7.0, 8.0], [9.0, 9.5]]),
+)
+"""Name of a tag, its node, its range, what it holds, and another value of its shape."""
+NO_PARTS = (("beyond", "UInt16s", "5"), ("partly", "UInt16s", "1:9"), ("none", "Int32", "0"))
 TAGS = tuple(
     OpcTag(name=name.lower(), node=f"nsu={NS};s={name}", allow_write=True)
     for name in (*(row[0] for row in VALUES), *OTHERS)
+) + tuple(
+    OpcTag(name=row[0], node=f"nsu={NS};s={row[1]}", index_range=row[2], allow_write=True)
+    for row in (*PARTS, *NO_PARTS)
 )
 
 
@@ -125,6 +138,43 @@ async def test_every_type_is_read_and_written(made: Made) -> None:
                 _, result = await server.write(name.lower(), wanted, Log(), OPTIONS)
                 assert (name, result.state, result.after) == (name, "confirmed", wanted)
             assert len(made.server.noted("WriteRequest")) == before + 2
+
+
+async def test_parts_of_arrays(made: Made) -> None:
+    """Only the part is read and written, by the server: the rest of the array stays as it was."""
+    async with opcua.open_server(made.connection()) as server:
+        wholes = ["uint16s", "long", "matrix"]
+        before = [reading.value for reading in await server.read(wholes)]
+        readings = await server.read([name for name, *_ in PARTS])
+        assert [r.value for r in readings] == [value for *_, value, _ in PARTS]
+        for name, node, _, value, other in PARTS:
+            _, result = await server.write(name, other, Log(), OPTIONS)
+            assert (name, result.state, result.after) == (name, "confirmed", other)
+            [whole] = await server.read([node.lower()])
+            assert whole.value != before[wholes.index(node.lower())]
+            await server.write(name, value, Log(), OPTIONS)
+        assert [reading.value for reading in await server.read(wholes)] == before
+
+
+async def test_parts_that_are_not_there(made: Made) -> None:
+    """Half of what was asked for is none of it; what does not fit the part is not sent."""
+    sent = len(made.server.noted("WriteRequest"))
+    async with opcua.open_server(made.connection()) as server:
+        readings = await server.read([name for name, *_ in NO_PARTS])
+        assert [(r.quality, r.value) for r in readings] == [("bad", None)] * 3
+        assert "2 values where 9 were asked for" in readings[1].reason
+        for name, value in (
+            ("beyond", 1),
+            ("partly", [1] * 9),
+            ("none", 1),
+            ("two", [1]),
+            ("two", 1),
+            ("one", [1]),
+            ("one", 70_000),
+        ):
+            with pytest.raises((errors.DeviceRefused, errors.WriteRefused)):
+                await server.write(name, value, Log(), OPTIONS)
+    assert len(made.server.noted("WriteRequest")) == sent
 
 
 async def test_values_that_take_many_chunks(made: Made) -> None:

@@ -97,6 +97,21 @@ class ModbusDevice(DeviceConnection):
         title="Largest gap",
         description="How many unused addresses a request may read to save another one.",
     )
+    max_registers: int = Field(
+        default=125,
+        ge=1,
+        le=125,
+        title="Most registers",
+        description="How many registers one request may read or write: some devices allow fewer "
+        "than the protocol.",
+    )
+    max_bits: int = Field(
+        default=2000,
+        ge=1,
+        le=2000,
+        title="Most bits",
+        description="How many coils or discrete inputs one request may read or write.",
+    )
     holes: list[AddressRange] = Field(
         default_factory=list,
         title="Holes",
@@ -112,7 +127,7 @@ class ModbusDevice(DeviceConnection):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        check_map(self.tags)
+        check_map(self.tags, max_registers=self.max_registers, max_bits=self.max_bits)
         if self.transport == "rtu":
             if not self.serial_port or self.host or self.port != 502:
                 raise ValueError("rtu has a serial port, and no host and port")
@@ -139,6 +154,8 @@ class ModbusDevice(DeviceConnection):
                 timeout=self.timeout,
                 tags=tuple(self.tags),
                 max_gap=self.max_gap,
+                max_registers=self.max_registers,
+                max_bits=self.max_bits,
                 transport=self.transport,
                 line=self._line(),
                 pause=self.pause,

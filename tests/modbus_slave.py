@@ -30,6 +30,10 @@ class Slave:
     """When (seconds of the loop), which function, which address."""
     refused: frozenset[int] = frozenset()
     """Addresses that are answered with exception 2."""
+    most: int = 125
+    """How many registers one request may have; with more it is answered with exception 3."""
+    counts: list[int] = field(default_factory=list)
+    """How many registers each request had."""
     dead: frozenset[int] | None = None
     """The units that the fault befalls; None: all."""
     port: int = 0
@@ -49,6 +53,9 @@ class Slave:
         if number.isdecimal() and (self.dead is None or unit in self.dead):
             return bytes([function | 0x80, int(number)])
         words = count if function in {3, 4, 16} else 1
+        self.counts.append(words)
+        if words > self.most:
+            return bytes([function | 0x80, 3])
         if self.refused & set(range(address, address + words)) or address + words > 200:
             return bytes([function | 0x80, 2])
         match function:

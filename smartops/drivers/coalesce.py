@@ -35,17 +35,25 @@ class Hole:
         return self.first < end and self.last >= start
 
 
-def plan_reads(tags: Iterable[Tag], *, max_gap: int = 8, holes: Iterable[Hole] = ()) -> list[Block]:
+def plan_reads(
+    tags: Iterable[Tag],
+    *,
+    max_gap: int = 8,
+    holes: Iterable[Hole] = (),
+    max_registers: int = MAX_WORDS,
+    max_bits: int = MAX_BITS,
+) -> list[Block]:
     """Return the fewest blocks that cover the tags.
 
     A block never bridges more than ``max_gap`` unused addresses and no part of a hole, never
-    exceeds what one request may ask for (125 registers, 2,000 bits), and never splits a tag.
+    exceeds what one request may ask for (125 registers, 2,000 bits, or what the device allows), and
+    never splits a tag.
     """
     ordered = sorted(tags, key=lambda tag: (tag.area, tag.address, tag.words))
     missing = list(holes)
     blocks: list[Block] = []
     for area, group in groupby(ordered, key=lambda tag: tag.area):
-        limit = MAX_BITS if area in {"coil", "discrete"} else MAX_WORDS
+        limit = max_bits if area in {"coil", "discrete"} else max_registers
         own = [hole for hole in missing if hole.area == area]
         blocks += _merge(area, list(group), max_gap, limit, own)
     return blocks

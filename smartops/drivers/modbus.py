@@ -22,7 +22,7 @@ from smartops import errors, locks
 from smartops.drivers import wire_notes
 from smartops.drivers.block_reading import BlockReader
 from smartops.drivers.cancelling import heeded
-from smartops.drivers.coalesce import Block, Hole, gaps, plan_reads
+from smartops.drivers.coalesce import MAX_BITS, MAX_WORDS, Block, Hole, gaps, plan_reads
 from smartops.drivers.exchanges import exchange
 from smartops.drivers.modbus_answers import ANSWERS, refusal
 from smartops.drivers.pacing import Pacing
@@ -64,6 +64,9 @@ class Connection:
     timeout: timedelta
     tags: tuple[Tag, ...]
     max_gap: int = 8
+    max_registers: int = MAX_WORDS
+    max_bits: int = MAX_BITS
+    """How many registers, and coils or inputs, the device allows in one request."""
     transport: Transport = "tcp"
     line: SerialLine | None = None
     """For ``rtu``: the serial port; host and port do not count then."""
@@ -222,6 +225,8 @@ class ModbusDriver(TaggedDevice[Tag]):
             {tag.name: tag for tag in tags}.values(),
             max_gap=connection.max_gap,
             holes=self._holes,
+            max_registers=connection.max_registers,
+            max_bits=connection.max_bits,
         )
 
     def _readers(self, names: tuple[str, ...]) -> list[BlockReader]:

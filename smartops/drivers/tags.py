@@ -228,10 +228,23 @@ class Tag(DeviceTag):
         return value if self.kind == "bool" else self.decode(encoded)
 
 
-def check_map(tags: Iterable[Tag]) -> None:
-    """Raise ValueError when two tags have one name, or share registers without saying so."""
+def check_map(
+    tags: Iterable[Tag], *, max_registers: int = _MOST_WORDS, max_bits: int = _MOST_BITS
+) -> None:
+    """Raise ValueError when two tags have one name, or share registers without saying so.
+
+    And when a tag is longer than what the device allows in one request: it is read and written as
+    a whole, so that its parts are of one moment.
+    """
     found = list(tags)
     check_names(found)
+    for tag in found:
+        most = max_bits if tag.area in BIT_AREAS else max_registers
+        if tag.words > most:
+            raise ValueError(
+                f"tag {tag.name!r} takes {tag.words} {tag.area} addresses, and one request has "
+                f"{most} at the most: make several tags of it"
+            )
     furthest: Tag | None = None
     for tag in sorted(found, key=lambda tag: (tag.area, tag.address, -tag.words)):
         if furthest is not None and furthest.area == tag.area and tag.address < _end(furthest):

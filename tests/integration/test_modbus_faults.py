@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from blocks import ModbusDevice
 from scripts.fault_table import MODBUS
 from smartops import errors, rehearsal
 from smartops.drivers import modbus, wire_notes
@@ -83,6 +84,23 @@ async def test_reading_and_writing(slave: Slave) -> None:
     assert slave.registers[40:42] == [1 << 3, 1 << 11]
     assert slave.registers[60:68] == [65521, 65535, 0, 0, 44641, 10, 20, 0]
     assert await values(connection, "curve") == [[-1.5, 0.0, 70000.1, 2.0]]
+
+
+async def test_a_device_that_allows_few_registers(slave: Slave) -> None:
+    """No request has more than it allows, for single tags and for arrays, there and back."""
+    slave.most = 20
+    tags = [Tag(name=f"t{at}", address=at) for at in range(50)]
+    row = Tag(name="row", address=60, count=20, allow_write=True)
+    device = ModbusDevice(host="127.0.0.1", max_registers=20, tags=[*tags, row])
+    connection = replace(to(slave), tags=tuple(device.tags), max_registers=device.max_registers)
+    values = list(range(20))
+    async with modbus.open_device(connection) as opened:
+        readings = await opened.read([tag.name for tag in (*tags, row)])
+        assert [r.value for r in readings[:-1]] == [1000 + tag.address for tag in tags]
+        assert sorted(slave.counts) == [10, 20, 20, 20]
+        _, result = await opened.write("row", values, Log())
+    assert (result.state, slave.registers[60:80]) == ("confirmed", values)
+    assert max(slave.counts) == 20
 
 
 @pytest.mark.parametrize(("slave", "fault"), CELLS, indirect=["slave"])

@@ -127,6 +127,10 @@ class Device:
         start = 6 if self.transport == "tcp" else 0
         return [(r[0], r[1], int.from_bytes(r[2:4], "big")) for r in self._bodies(start)]
 
+    def requests(self) -> list[bytes]:
+        """Return each request that it got."""
+        return self._bodies(0)
+
     def _bodies(self, start: int) -> list[bytes]:
         return [request[start:] for request in self.server.requests()]
 
@@ -187,6 +191,21 @@ async def test_scattered_tags_are_read_in_the_fewest_requests(device: Device) ->
         everything = (*HOLDING, *FAR, MASKED)
         await opened.read(tag.name for tag in everything)
     assert len(device.asked()) == 1 + len(plan_reads(everything, max_gap=2)) == 4
+
+
+@only("libmodbus-tcp", "jsmodbus-tcp")
+async def test_the_most_that_a_device_allows_in_one_request(device: Device) -> None:
+    """Is kept for registers and for bits, by what the device itself has heard."""
+    bits = [Tag(name=f"b{at}", area="discrete", address=at, kind="bool") for at in range(14)]
+    connection = device.connection(tags=(*HOLDING, *bits), max_registers=10, max_bits=5)
+    names = [tag.name for tag in connection.tags]
+    async with modbus.open_device(connection) as opened:
+        readings = {reading.tag: reading.value for reading in await opened.read(names)}
+    held = {f"b{at}": bool(bit) for at, bit in enumerate(COILS)}
+    assert readings == HELD | held
+    heard = [(request[7], int.from_bytes(request[10:12], "big")) for request in device.requests()]
+    assert max(count for function, count in heard if function == 3) <= 10
+    assert [count for function, count in heard if function == 2] == [5, 5, 4]
 
 
 OPTIONS = WriteOptions(verify_within=timedelta(seconds=10))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 import struct
 from itertools import pairwise
@@ -11,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from blocks import ModbusDevice
+from smartops.drivers import opcua_ranges
 from smartops.drivers.coalesce import MAX_WORDS, plan_reads
 from smartops.drivers.opcua_tags import OpcTag
-from smartops.drivers.tag_files import load_tags
+from smartops.drivers.tag_files import load_map, load_tags
 from smartops.drivers.tags import Tag, check_map
 from smartops.errors import BadInput
 
@@ -169,17 +172,29 @@ def test_maps_from_yaml_and_csv(tmp_path: Path) -> None:
             load_tags(tmp_path / name)
 
 
-@given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["u16", "f32", "u64"])), min_size=1),
-       st.integers(0, 20))  # fmt: skip
+@given(
+    st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["u16", "f32", "u64"])), min_size=1),
+    st.integers(0, 20),
+    st.integers(4, MAX_WORDS),
+    st.sampled_from(["holding", "coil"]),
+)
 def test_blocks_cover_every_tag_and_keep_the_limits(
-    rows: list[tuple[int, str]], max_gap: int
+    rows: list[tuple[int, str]], max_gap: int, most: int, area: str
 ) -> None:
     """Each tag is wholly in one block; no block is too long; two neighbours could not be merged."""
-    tags = [tag(name=f"t{n}", address=a, kind=k) for n, (a, k) in enumerate(rows)]
-    blocks = plan_reads(tags, max_gap=max_gap)
+    bits = {"u16": 1, "f32": 2, "u64": 4}
+    tags = [
+        tag(name=f"t{n}", address=a, kind=k)
+        if area == "holding"
+        else tag(name=f"t{n}", address=a, kind="bool", count=bits[k], area=area)
+        for n, (a, k) in enumerate(rows)
+    ]
+    limits: Any = {"max_registers": most} if area == "holding" else {"max_bits": most}
+    check_map((t.model_copy(update={"overlap": True}) for t in tags), **limits)
+    blocks = plan_reads(tags, max_gap=max_gap, **limits)
     assert sorted(t.name for b in blocks for t in b.tags) == sorted(t.name for t in tags)
     for block in blocks:
-        assert 0 < block.count <= MAX_WORDS
+        assert 0 < block.count <= most
         for member in block.tags:
             assert block.address <= member.address
             assert member.address + member.words <= block.address + block.count
@@ -187,7 +202,7 @@ def test_blocks_cover_every_tag_and_keep_the_limits(
         gap = right.address - (left.address + left.count)
         first = min(right.tags, key=lambda t: (t.address, t.words))
         whole = max(left.address + left.count, first.address + first.words) - left.address
-        assert gap > max_gap or whole > MAX_WORDS
+        assert gap > max_gap or whole > most
 
 
 def test_what_else_registers_may_hold() -> None:
@@ -211,6 +226,25 @@ def test_what_else_registers_may_hold() -> None:
     for encoding, text in (("latin-1", "Fäß"), ("utf-8", "Fäß"), ("utf-16-be", "Fäß")):
         name = tag(kind="string", length=4, encoding=encoding)
         assert name.decode(name.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("fields", "limits"),
+    [
+        ({"kind": "u16", "count": 21}, {"max_registers": 20}),
+        ({"kind": "string", "length": 21}, {"max_registers": 20}),
+        ({"kind": "f64"}, {"max_registers": 3}),
+        ({"kind": "bool", "area": "coil", "count": 9}, {"max_bits": 8}),
+    ],
+)
+def test_a_tag_that_no_request_has_room_for(fields: dict[str, Any], limits: Any) -> None:
+    """Is refused with the map: cut up, its parts would be of two moments."""
+    made = tag(**fields)
+    check_map([made])
+    with pytest.raises(ValueError, match="make several tags of it"):
+        check_map([made], **limits)
+    with pytest.raises(ValueError, match="make several tags of it"):
+        ModbusDevice(host="h", tags=[made], **limits)
 
 
 def test_a_map_whose_tags_overlap_is_refused() -> None:
@@ -244,3 +278,37 @@ def test_what_is_no_number_is_never_written(value: Any) -> None:
     limited = OpcTag(name="speed", node="ns=2;s=x", allow_write=True, min=0, max=100)
     with pytest.raises(ValueError, match="no value that can be written"):
         limited.check_write(value)
+
+
+@pytest.mark.parametrize("text", ["5:2", "2:2", "a", "1:", ",1", "-1", "1,2,"])
+def test_what_is_no_range(text: str) -> None:
+    """Is refused with the tag map."""
+    with pytest.raises(ValueError, match=r"larger one|pattern"):
+        OpcTag(name="a", node="i=1", index_range=text)
+
+
+def test_a_range_of_one_number(tmp_path: Path) -> None:
+    """Need not be put into quotes."""
+    (tmp_path / "a.yaml").write_text("- {name: a, node: i=85, index_range: 3}")
+    [found] = load_map(tmp_path / "a.yaml", OpcTag)
+    assert found.index_range == "3"
+
+
+@given(data=st.data(), shape=st.lists(st.integers(1, 4), min_size=1, max_size=3))
+def test_parts_of_arrays_fit_together(data: st.DataObject, shape: list[int]) -> None:
+    """What is picked of an array fits its range, goes back as it came, and is nothing else's."""
+    whole: Any = 0
+    for count in reversed(shape):
+        whole = [copy.deepcopy(whole) for _ in range(count)]
+    texts = []
+    for count in shape:
+        first = data.draw(st.integers(0, count - 1))
+        last = data.draw(st.integers(first, count - 1))
+        texts.append(f"{first}" if last == first else f"{first}:{last}")
+    spans = opcua_ranges.parse(",".join(texts))
+    part = opcua_ranges.picked(whole, spans)
+    value = opcua_ranges.fitted(part, spans)
+    assert opcua_ranges.widened(value, spans) == part
+    for wrong in ([*part, part[0]], part[:-1], None):
+        with pytest.raises(ValueError, match=r"asked for|no array"):
+            opcua_ranges.fitted(wrong, spans)

@@ -14,7 +14,7 @@ from blocks.connection import (
     quarantine_longest_field,
 )
 from smartops.drivers import serial_line
-from smartops.drivers.framing import Checksum, FrameKind, Framing
+from smartops.drivers.framing import Checksum, Covers, FrameKind, Framing
 from smartops.durations import Duration, duration_field
 
 
@@ -96,6 +96,18 @@ class SerialLine(DeviceConnection):
         title="Checksum as text",
         description="Whether it is written as hexadecimal digits.",
     )
+    checksum_after_stop: bool = Field(
+        default=False,
+        title="Checksum after stop",
+        description="Whether it stands behind the stop bytes or the delimiter (ETX, then BCC), and "
+        "not before them. The data may contain the stop bytes then.",
+    )
+    checksum_covers: Covers = Field(
+        default="data",
+        title="Checksum covers",
+        description="What a checksum behind the stop bytes is made of: the data; the data and the "
+        "stop bytes; or the start bytes as well.",
+    )
     quarantine_after: int = quarantine_after_field()
     quarantine_longest: Duration = quarantine_longest_field()
 
@@ -105,6 +117,13 @@ class SerialLine(DeviceConnection):
             raise ValueError("frames of fixed length and a length go together")
         if self.checksum == "none" and self.checksum_as_hex:
             raise ValueError("without a checksum there is none to write as text")
+        if self.checksum_after_stop:
+            if self.checksum == "none" or self.framing not in {"delimiter", "start-stop"}:
+                raise ValueError("checksum_after_stop goes with a checksum, and with stop bytes")
+        elif self.checksum_covers != "data":
+            raise ValueError("checksum_covers has no effect without checksum_after_stop")
+        if self.checksum_covers == "start-data-stop" and self.framing != "start-stop":
+            raise ValueError("there are no start bytes that a checksum could cover")
         return self
 
     def open(self) -> AbstractAsyncContextManager[serial_line.SerialDriver]:
@@ -128,6 +147,8 @@ class SerialLine(DeviceConnection):
                     self.length,
                     self.checksum,
                     self.checksum_as_hex,
+                    self.checksum_after_stop,
+                    self.checksum_covers,
                 ),
             )
         )

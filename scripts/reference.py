@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from scripts.alert_option_tests import ALERT_OPTION_TESTS
+from scripts.device_option_tests import DEVICE_OPTION_TESTS
 from scripts.fault_table import MATRICES, Matrix
 from scripts.option_tests import OPTION_TESTS
 from smartops import errors
@@ -189,6 +190,12 @@ def options_page() -> str:
             "| option | test |",
             "|---|---|",
             *rows,
+            "",
+            "## Connections to devices",
+            "",
+            "| option | test |",
+            "|---|---|",
+            *(f"| `{option}` | `{test}` |" for option, test in DEVICE_OPTION_TESTS.items()),
             "",
             "## Files of alerts",
             "",

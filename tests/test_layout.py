@@ -16,15 +16,18 @@ import yaml
 from prefect.utilities.importtools import import_object
 from pydantic import BaseModel
 
-from blocks import BrowserProfile, HttpService, ModbusDevice
+from blocks import BrowserProfile, HttpService, ModbusDevice, MqttBroker, SerialLine
 from scripts.alert_option_tests import ALERT_OPTION_TESTS
+from scripts.device_option_tests import DEVICE_OPTION_TESTS
 from scripts.option_tests import OPTION_TESTS
+from services import automation_files
 from smartops.alerts import policy as alert_policy
 from smartops.alerts import rules as alert_rules
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tag_files import load_map, load_tags
 from smartops.jobs import graph, loader
 from smartops.jobs.alerting import Alert
+from smartops.jobs.event_sources import load_sources
 from smartops.jobs.kinds import BUILT_IN
 from smartops.jobs.kinds.check import Check
 from smartops.jobs.kinds.wait import MessageCondition, TagCondition, UrlCondition
@@ -65,6 +68,24 @@ def test_every_job_file_compiles_and_is_deployed(file: Path) -> None:
 def test_every_tag_map_loads(file: Path) -> None:
     """Each shipped tag map is valid."""
     assert load_map(file, OpcTag) if "node:" in file.read_text() else load_tags(file)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "deployments/automations").iterdir()), ids=lambda f: f.stem
+)
+def test_every_automation_loads(file: Path) -> None:
+    """Each shipped automation is valid, and starts a job that ships, with parameters of it."""
+    for action in automation_files.load(file).document["actions"]:
+        job = loader.load(ROOT / f"deployments/jobs/{action['job']}.yaml")
+        assert set(action["params"]) <= set(job.params)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "deployments/sources").iterdir()), ids=lambda f: f.stem
+)
+def test_every_file_of_sources_loads(file: Path) -> None:
+    """Each shipped file of sources is valid."""
+    assert load_sources(file).sources
 
 
 def test_the_core_imports_without_prefect() -> None:
@@ -190,6 +211,22 @@ def test_each_option_has_a_test() -> None:
     for test in OPTION_TESTS.values():
         file, _, name = test.partition("::")
         assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE), test
+
+
+def test_options_of_devices_have_tests() -> None:
+    """Each row names a field of a connection or of a tag, and a test that there is."""
+    groups: dict[str, type[BaseModel]] = {
+        "MQTT broker": MqttBroker,
+        "Modbus device": ModbusDevice,
+        "serial line": SerialLine,
+        "OPC UA tag": OpcTag,
+    }
+    for option, test in DEVICE_OPTION_TESTS.items():
+        group, _, name = option.partition(".")
+        assert name in groups[group].model_fields, option
+        file, _, function = test.partition("::")
+        text = (ROOT / file).read_text()
+        assert re.search(rf"^(async )?def {function}\(", text, re.MULTILINE), test
 
 
 def test_each_option_of_alerts_has_a_test() -> None:

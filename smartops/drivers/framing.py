@@ -24,6 +24,10 @@ Checksum = Literal[
 ]
 
 
+Covers = Literal["data", "data-stop", "start-data-stop"]
+"""What a checksum behind the stop bytes is made of."""
+
+
 def _crc(name: str, *, low_first: bool) -> Callable[[bytes], bytes]:
     order: Literal["little", "big"] = "little" if low_first else "big"
     algorithm = getattr(fastcrc.crc16, name)
@@ -48,7 +52,8 @@ _CHECKSUMS: Mapping[str, Callable[[bytes], bytes]] = {
 class Framing:
     """How frames are told apart on a line, and how they are checked.
 
-    A checksum stands right behind what it is made of: before the delimiter or the stop bytes.
+    A checksum stands right behind the data, before the delimiter or the stop bytes; or it stands
+    behind those: ETX, then BCC.
     """
 
     kind: FrameKind = "line"
@@ -59,9 +64,14 @@ class Framing:
     checksum: Checksum = "none"
     checksum_as_hex: bool = False
     """Whether the checksum is written as hexadecimal digits."""
+    checksum_after_stop: bool = False
+    checksum_covers: Covers = "data"
+    """What a checksum behind the stop bytes is made of."""
 
     def wrapped(self, data: bytes) -> bytes:
         """Return the bytes to send for a frame's data."""
+        if self.checksum_after_stop:
+            return self._opening + data + self.stop + self._sum(data)
         body = data + self._sum(data)
         match self.kind:
             case "line":
@@ -88,7 +98,12 @@ class Framing:
     @property
     def _may_look_like_an_end(self) -> bool:
         marked = self.kind in {"line", "delimiter", "start-stop"}
-        return marked and self.checksum != "none" and not self.checksum_as_hex
+        inside = self.checksum_after_stop or not self.checksum_as_hex
+        return marked and self.checksum != "none" and inside
+
+    @property
+    def _opening(self) -> bytes:
+        return self.start if self.kind == "start-stop" else b""
 
     def _is_right(self, body: bytes) -> bool:
         try:
@@ -119,6 +134,13 @@ class Framing:
         end = buffer.find(stop, begin)
         while end >= 0:
             body = buffer[begin:end]
+            if self.checksum_after_stop:
+                whole = end + len(stop) + len(self._sum(b""))
+                if whole > len(buffer):
+                    return
+                yield body + buffer[end + len(stop) : whole], whole
+                end = buffer.find(stop, end + 1)
+                continue
             if self.kind == "line":
                 exact = self._may_look_like_an_end
                 yield (body.removesuffix(b"\r") if exact else body.rstrip(b"\r")), end + len(stop)
@@ -140,5 +162,10 @@ class Framing:
         return data
 
     def _sum(self, data: bytes) -> bytes:
-        made = _CHECKSUMS[self.checksum](data)
+        covered = data
+        if self.checksum_covers != "data":
+            covered = data + self.stop
+        if self.checksum_covers == "start-data-stop":
+            covered = self._opening + covered
+        made = _CHECKSUMS[self.checksum](covered)
         return made.hex().upper().encode() if self.checksum_as_hex else made

@@ -82,6 +82,31 @@ FRAMES = [
     (Framing("start-stop"), b"\x02W?\x03", [b"noise\x0212", b"34\x03"], b"1234"),
     (Framing("silence"), b"W?", [b"12", b"34"], b"1234"),
     (Framing("line", checksum="xor", checksum_as_hex=True), b"W?68\r\n", [b"AB03\r\n"], b"AB"),
+    (
+        Framing("start-stop", checksum="xor", checksum_after_stop=True),
+        b"\x02W?\x03\x68",
+        [b"\x0212", b"34\x03", b"\x04"],
+        b"1234",
+    ),
+    (
+        Framing(
+            "start-stop", checksum="xor", checksum_after_stop=True, checksum_covers="data-stop"
+        ),
+        b"\x02W?\x03\x6b",
+        [b"\x0212", b"34\x03", b"\x07"],
+        b"1234",
+    ),
+    (
+        Framing(
+            "start-stop",
+            checksum="xor",
+            checksum_after_stop=True,
+            checksum_covers="start-data-stop",
+        ),
+        b"\x02W?\x03\x69",
+        [b"\x0212", b"34\x03\x05"],
+        b"1234",
+    ),
 ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartops.drivers.framing import FrameKind, Framing
+from smartops.drivers.framing import Covers, FrameKind, Framing
 
 
 @pytest.mark.parametrize("kind", ["line", "delimiter", "start-stop"])
@@ -34,6 +34,48 @@ def test_a_wrong_checksum_is_told_when_nothing_more_comes() -> None:
     assert framing.cut(frame, silent=False) is None
     found = framing.cut(frame, silent=True)
     assert found is not None
+    with pytest.raises(ValueError, match="wrong checksum"):
+        framing.checked(found[0])
+
+
+@pytest.mark.parametrize("kind", ["delimiter", "start-stop"])
+@pytest.mark.parametrize("covers", ["data", "data-stop"])
+@pytest.mark.parametrize("as_hex", [False, True])
+@given(
+    data=st.binary(min_size=1, max_size=20), split=st.integers(0, 30), stop=st.sampled_from([1, 2])
+)
+def test_a_checksum_behind_the_stop_bytes(
+    kind: FrameKind, covers: Covers, as_hex: bool, data: bytes, split: int, stop: int
+) -> None:
+    """The data may hold anything, stop bytes as well; a part is never taken for the whole."""
+    framing = Framing(
+        kind,
+        b"\x02",
+        b"\x03" * stop,
+        checksum="crc16-modbus",
+        checksum_as_hex=as_hex,
+        checksum_after_stop=True,
+        checksum_covers=covers,
+    )
+    frame = framing.wrapped(data)
+    part = framing.cut(frame[:split], silent=False) if split < len(frame) else None
+    found = part or framing.cut(frame, silent=False)
+    assert found is not None
+    taken = framing.checked(found[0])
+    assert found[1] <= len(frame)
+    if part is None and found[1] == len(frame):
+        assert taken == data
+    else:  # by chance a shorter one is right too
+        assert data.startswith(taken)
+
+
+def test_a_wrong_checksum_behind_the_stop_bytes() -> None:
+    """Is told when nothing more comes; and one that does not come is waited for."""
+    framing = Framing("start-stop", checksum="xor", checksum_after_stop=True)
+    assert framing.cut(b"\x02W1\x03", silent=True) is None
+    assert framing.cut(b"\x02W1\x03\x00", silent=False) is None
+    found = framing.cut(b"\x02W1\x03\x00", silent=True)
+    assert found == (b"W1\x00", 5)
     with pytest.raises(ValueError, match="wrong checksum"):
         framing.checked(found[0])
 

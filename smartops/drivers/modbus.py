@@ -6,6 +6,7 @@ of another function as good, so both are checked here; no exception of its leave
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -118,7 +119,7 @@ async def open_device(connection: Connection) -> AsyncIterator[ModbusDriver]:
         client = _client(connection)
         driver = ModbusDriver(client, connection)
         try:
-            with wire.trial():
+            with wire.trial(connection.timeout):
                 await _connect(client, connection)
             yield driver
         finally:
@@ -293,7 +294,6 @@ class ModbusDriver(TaggedDevice[Tag]):
         return data
 
     async def _ask(self, call: Callable[[], Awaitable[Any]], function: int, what: str) -> ModbusPDU:
-        self._quarantine.begin()
         try:
             answer = await self._exchange(call, function, what)
         except (errors.DeviceTimeout, errors.DeviceBusy) as error:
@@ -311,6 +311,7 @@ class ModbusDriver(TaggedDevice[Tag]):
     ) -> ModbusPDU:
         name = self.name
         await self._pacing.turn()
+        self._quarantine.begin()
         try:
             asked = call()
         except ModbusException as error:  # raised when the call is made: nothing was sent
@@ -326,7 +327,11 @@ class ModbusDriver(TaggedDevice[Tag]):
                 raise errors.DeviceUnreachable(f"{name}: {what}: connection lost") from error
             limit_s = self._connection.timeout.total_seconds()
             raise errors.DeviceTimeout(f"{name}: {what}: no answer in {limit_s:g} s") from error
-        except BaseException:  # a step's time limit, or a cancelled run
+        except asyncio.CancelledError:  # a step's time limit, or a cancelled run
+            self._pacing.unanswered()
+            self._quarantine.broken_off(self._connection.timeout)
+            raise
+        except BaseException:
             self._pacing.unanswered()
             raise
         if isinstance(answer, ExceptionResponse) and answer.function_code == function | 0x80:

@@ -55,7 +55,7 @@ async def open_broker(connection: Connection) -> AsyncIterator[MqttDriver]:
     quarantine.claim()
     driver = MqttDriver(connection)
     try:
-        with quarantine.trial():
+        with quarantine.trial(connection.timeout):
             await driver.connect()
         yield driver
     finally:

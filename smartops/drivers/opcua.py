@@ -74,7 +74,7 @@ async def open_server(connection: Connection, *, alone: bool = True) -> AsyncIte
     async with locks.exclusive(connection.resource) if alone else contextlib.nullcontext():
         quarantine.claim()
         async with AsyncExitStack() as open_things:
-            with quarantine.trial():
+            with quarantine.trial(connection.timeout):
                 client = await new_client(connection)
                 open_things.push_async_callback(_close, client, connection)
                 driver = await _connected(client, connection)

@@ -6,6 +6,7 @@ runs have processes of their own. Whoever finds that its time has come tries it 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
@@ -76,6 +77,8 @@ class Note:
     try_at: float = 0.0
     last: float = 0.0
     """When it did not answer the last time that was counted."""
+    waited: float = 0.0
+    """For how many seconds in a row somebody has waited and gone, beyond the failures."""
 
 
 class Quarantine:
@@ -113,11 +116,17 @@ class Quarantine:
             self._save(replace(note, try_at=time.time() + self._pause_s(note.failures)))
 
     @contextmanager
-    def trial(self) -> Iterator[None]:
-        """Take note of whether what is done inside was answered; even a refusal is an answer."""
+    def trial(self, answer: timedelta) -> Iterator[None]:
+        """Take note of whether what is done inside was answered; even a refusal is an answer.
+
+        ``answer`` is how long one may take.
+        """
         self.begin()
         try:
             yield
+        except asyncio.CancelledError:
+            self.broken_off(answer)
+            raise
         except (errors.DeviceTimeout, errors.DeviceUnreachable) as error:
             self.unanswered(str(error))
             raise
@@ -152,6 +161,23 @@ class Quarantine:
             if entering:
                 self._patience.tell(self._change(note, "quarantined"))
         self._save(note)
+
+    def broken_off(self, answer: timedelta) -> None:
+        """Take note that nobody waits any more for an answer, which may take so long.
+
+        A step's own limit may be shorter, and nobody would ever find out that the device is dead:
+        so much waiting in a row, without any answer, is one time without one.
+        """
+        note = self._load() or self._empty
+        if not self._patience.after or self._began < note.last:
+            return
+        now, answer_s = time.time(), answer.total_seconds()
+        waited_s = note.waited + min(max(now - self._began, 0.0), answer_s)
+        if waited_s < answer_s:
+            self._save(replace(note, waited=waited_s, last=now))
+            return
+        self._save(replace(note, waited=waited_s - answer_s))
+        self.unanswered(f"no answer in {answer_s:g} s; the steps did not wait so long at a time")
 
     def _pause_s(self, failures: int) -> float:
         longest_s = self._patience.longest.total_seconds()

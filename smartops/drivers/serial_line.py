@@ -97,7 +97,7 @@ async def open_line(connection: Connection) -> AsyncIterator[SerialDriver]:
             place.claim()
         # A thread of its own: who listens for hours takes none that others wait for.
         with ThreadPoolExecutor(1, "serial") as thread:
-            with wire.trial():
+            with wire.trial(connection.timeout):
                 line = await _open(connection, thread)
             driver = SerialDriver(line, connection, thread)
             try:
@@ -205,7 +205,8 @@ class SerialDriver:
         self.sent = False
         await self._pacing.turn()
         try:
-            with self._connection.quarantine.trial(), exchange(self._connection.name):
+            limit = self._connection.timeout
+            with self._connection.quarantine.trial(limit), exchange(self._connection.name):
                 data = await self._in_thread(question, expect, self._connection.timeout)
         except BaseException as error:
             if isinstance(error, errors.DeviceUnreachable) and error.not_done:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -28,6 +29,7 @@ from smartops.settings import get_settings
 from tests import modbus_slave
 from tests.conftest import free_port
 from tests.integration.test_audit import a_run, rows, ship
+from tests.modbus_slave import Slave
 
 pytestmark = pytest.mark.usefixtures("home")
 LEVEL = (Tag(name="level", address=5, kind="u16"),)
@@ -136,6 +138,33 @@ def test_a_note_cut_by_a_full_disk(home: Path) -> None:
     note.write_text('{"device": "pl')
     place.check()
     assert quarantine.quarantined() == []
+
+
+def test_waiting_that_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much of it in a row as an answer may take is one time without an answer."""
+    told, now = Told(), [1000.0]
+    monkeypatch.setattr("smartops.drivers.quarantine.time.time", lambda: now[0])
+    places = [Quarantine("plc", "modbus://x:502", "", told.patience(after=2)) for _ in range(3)]
+    place, answer = places[0], timedelta(seconds=3)
+
+    def wait(seconds: float) -> None:
+        for together in places:
+            together.begin()
+        now[0] += seconds
+        for together in places:  # who has waited at the same time has not waited for longer
+            together.broken_off(answer)
+
+    for _ in range(10):
+        wait(2)
+        place.answered()
+    for seconds in (0.5, 2, 0.4, 2):
+        wait(seconds)
+        place.check()
+    wait(1)
+    place.check()
+    wait(0.2)
+    assert [(change.state, change.failures) for change in told.changes] == [("quarantined", 2)]
+    assert "no answer in 3 s" in told.changes[0].reason
 
 
 async def test_one_tries_for_all() -> None:
@@ -256,6 +285,43 @@ async def test_what_cannot_be_reached(protocol: str, tmp_path: Path) -> None:
             pass
     [change] = told.changes
     assert (change.part, change.state) == ("", "quarantined")
+
+
+@pytest.mark.parametrize("protocol", ["modbus", "opcua", "mqtt", "serial"])
+async def test_steps_that_wait_for_less_than_an_answer_may_take(protocol: str) -> None:
+    """What is dead is found out all the same, also where each step ends by its own limit."""
+    told = Told()
+    limits: Any = {"timeout": timedelta(seconds=0.6), "patience": told.patience(after=2)}
+
+    async def ask(slave: Slave, silent: int) -> None:
+        if protocol == "modbus":
+            await level(replace(to(slave.port, limits["patience"]), timeout=limits["timeout"]))
+        elif protocol == "serial":
+            late = timedelta(seconds=0.05)
+            line = serial_line.Connection("it", slave.path, late=late, **limits)
+            async with serial_line.open_line(line) as opened:
+                await opened.ask(b"W?")
+        elif protocol == "opcua":
+            url = f"opc.tcp://127.0.0.1:{silent}"
+            async with opcua.open_server(opcua_session.Connection("it", url, (), **limits)):
+                pass
+        else:
+            async with mqtt.open_broker(mqtt.Connection("it", "127.0.0.1", silent, **limits)):
+                pass
+
+    place = modbus_slave.on_pty() if protocol == "serial" else modbus_slave.on_socket("tcp")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        async with place as slave:
+            slave.fault = "no-answer"
+            for _ in range(20):
+                if told.changes:
+                    break
+                with contextlib.suppress(TimeoutError, errors.DeviceTimeout):
+                    async with asyncio.timeout(0.3):
+                        await ask(slave, server.getsockname()[1])
+            with pytest.raises(errors.DeviceQuarantined):
+                await ask(slave, server.getsockname()[1])
+    assert told.states == ["quarantined"]
 
 
 async def test_a_scale_that_is_switched_off() -> None:

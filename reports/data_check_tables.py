@@ -41,25 +41,25 @@ _SUITES = (
     Column("failed", "Failed", "count"),
     Column("share", "Pass rate", "share"),
     Column("share_before", "Before", "share"),
+    Column("quarantined", "Quarantined", "count"),
+    Column("quarantined_before", "Before", "count"),
     Column("last", "Last result", "state"),
     Column("last_at", "Last", "time"),
     Column("last_run", "Last run", "id"),
-    Column("quarantined", "Quarantined rows", "count"),
-    Column("quarantined_before", "Before", "count"),
 )
 _UNMET = (
     Column("suite", "Suite"),
     Column("dataset", "Rows"),
-    Column("expectation", "Expectation"),
-    Column("subject", "Of what"),
+    Column("sentence", "Last found"),
     Column("failed", "Failed", "count"),
     Column("warned", "Warned", "count"),
     Column("bad_rows", "Bad rows", "count"),
     Column("worst_share", "At worst", "share"),
     Column("quarantined", "Quarantined", "count"),
-    Column("sentence", "Last found"),
     Column("last_at", "Last", "time"),
     Column("last_run", "Last run", "id"),
+    Column("expectation", "Expectation"),
+    Column("subject", "Of what"),
 )
 
 

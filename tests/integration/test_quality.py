@@ -229,15 +229,20 @@ def test_thresholds_times_and_wrong_suites(folder: Path) -> None:
     left = {**limits, "max_value": 0, "fail": "never", "quarantine": False}
     gone = {**limits, "column": "w"}
     nowhere = {**limits, "where": {"w": 1}}
-    write(folder, "some", {"name": "rows", "expectations": [order, kept, left, gone, nowhere]})
+    more = {**limits, "max_value": 16, "fail": "never", "message": "Rather much"}
+    expected = [order, kept, left, gone, nowhere, more]
+    write(folder, "some", {"name": "rows", "expectations": expected})
     found = check("some", rows)
     states = [result.status for result in found.results]
-    assert states == ["passed", "warned", "passed", "failed", "failed"]
+    assert states == ["passed", "warned", "passed", "failed", "failed", "passed"]
+    # Each row that is kept apart is counted once.
+    assert [result.quarantined for result in found.results] == [0, 2, 0, 0, 0, 1]
     assert found.results[1].bad_share == 10.0
     assert found.results[1].sentence.startswith("Too much: v: column values to be between")
     assert [(row.number, row.reasons) for row in found.bad_rows] == [
-        (18, ["Too much"]),
-        (19, ["Too much"]),
+        (17, ["Rather much"]),
+        (18, ["Too much", "Rather much"]),
+        (19, ["Too much", "Rather much"]),
     ]
     assert 'column "w"' in found.results[3].sentence
     assert "no column 'w'" in found.results[4].sentence
@@ -412,12 +417,14 @@ def test_what_checks_found_is_on_record(store: Store, home: Path, tmp_path: Path
                 warn_above=None,
                 fail_above=0.0,
                 sentence=f"{number} of 4",
+                quarantined=number,
             )
         record.completed({})
     shipping.ship_all(store, get_settings().journal_dir)
     (kept,) = history.checks(store, NOW - timedelta(hours=1))
     assert (kept.suite, kept.run_id, kept.step_run_id) == ("audit", info.id, record.id)
     assert (kept.status, [r.bad_share for r in kept.results]) == ("failed", [0.0, 25.0])
+    assert [result.quarantined for result in kept.results] == [0, 1]
     assert replay.first_difference(store) is None
     written = history.write_pages(store, tmp_path / "docs", datetime.now(UTC), 30)
     assert [path.name for path in written] == ["index.html", "audit.html"]

@@ -127,6 +127,7 @@ OPCUA = Matrix(
         ),
     ),
 )
+_BROKER_CANNOT_REFUSE = (_REFUSED, _DONE, _DONE, _DONE)
 MQTT = Matrix(
     "MQTT",
     "With MQTT 5. A `wait` and the answer to an `ask` have no timeout of their own: the step's "
@@ -160,6 +161,46 @@ MQTT = Matrix(
             "another's first", "an answer to another question comes first", ("", "", "", "", _VALUE)
         ),
         Fault("answering twice", "the question is answered twice", ("", "", "", "", _VALUE)),
+    ),
+)
+MQTT_OLD = Matrix(
+    "MQTT 3.1.1",
+    "As with MQTT 5, but that a broker has no way to say that it refuses a message.",
+    "tests/integration/test_mqtt_faults.py",
+    MQTT.columns[:-1],
+    tuple(
+        Fault(row.name, row.happens, _BROKER_CANNOT_REFUSE)
+        if row.name == "refusing"
+        else Fault(row.name, row.happens, row.ends[:-1])
+        for row in MQTT.faults
+        if any(row.ends[:-1])
+    ),
+)
+_UNTRUSTED = "UntrustedServer"
+SECURED = Matrix(
+    "Secured connections, while they are made",
+    "MQTT over TLS, over websockets with TLS, and an encrypted session of OPC UA: the fault is "
+    "there from the beginning. No password goes to a server that is not trusted.",
+    "tests/integration/test_secured_faults.py",
+    ("MQTT", "websocket", "OPC UA"),
+    (
+        _on_wire("none", _VALUE, _VALUE, _VALUE),
+        _on_wire("request-lost", _LOST, _LOST, _TIMEOUT),
+        _on_wire("request-reset", _LOST, _LOST, _LOST),
+        Fault("half-open", "the handshake never ends", (_LOST, _LOST, _TIMEOUT)),
+        _on_wire("short", _LOST, _LOST, _TIMEOUT),
+        _on_wire("cut", _LOST, _LOST, _LOST),
+        _on_wire("reset", _LOST, _LOST, _LOST),
+        _on_wire("garbage", _UNTRUSTED, _UNTRUSTED, _TIMEOUT),
+        _on_wire("slow", _VALUE, _VALUE, _VALUE),
+        _on_wire("too-slow", _LOST, _LOST, _TIMEOUT),
+        Fault(
+            "unknown", "nobody has trusted its certificate", (_UNTRUSTED, _UNTRUSTED, _UNTRUSTED)
+        ),
+        Fault("another name", "its certificate is another host's", (_UNTRUSTED, _UNTRUSTED, "")),
+        Fault("expired", "its certificate was good until yesterday", (_UNTRUSTED, _UNTRUSTED, "")),
+        Fault("another's", "its certificate is not the pinned one", ("", "", _UNTRUSTED)),
+        Fault("in the clear", "it knows no encryption", (_LOST, _LOST, _MISREAD)),
     ),
 )
 _FRAMINGS = ("line", "delimiter", "length", "start-stop", "silence", "write")
@@ -249,4 +290,4 @@ CONVERTER = Matrix(
         _on_wire("flapping", _LOST, _UNKNOWN),
     ),
 )
-MATRICES = (MODBUS, OPCUA, MQTT, SERIAL_CHECKED, SERIAL_UNCHECKED, CONVERTER)
+MATRICES = (MODBUS, OPCUA, MQTT, MQTT_OLD, SECURED, SERIAL_CHECKED, SERIAL_UNCHECKED, CONVERTER)

@@ -37,6 +37,8 @@ _LOGIN = (134, 135, 140)
 """Bad user name or password, not authorized, bad authentication method."""
 NOT_SENT = (errors.BadInput, errors.DeviceUnreachable, errors.DeviceRefused)
 """After these nothing has come to anybody: it was not sent, or the broker has refused it."""
+_HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""It may be there again later, and who it is was not in question."""
 _MOST_WAITING = 1000
 _KEEPALIVE_S = 30
 _ANSWERS = "smartops/answers"
@@ -169,9 +171,9 @@ class MqttDriver:
                 _KEEPALIVE_S,
                 **mqtt_client.session_options(connection),
             )
-        except ssl.SSLError as error:
-            raise errors.UntrustedServer(f"{self.name}: {self._where}: {error}") from error
         except (OSError, ValueError) as error:
+            if isinstance(error, ssl.SSLError) and not isinstance(error, _HUNG_UP):
+                raise errors.UntrustedServer(f"{self.name}: {self._where}: {error}") from error
             raise errors.DeviceUnreachable(
                 f"{self.name}: no connection to {self._where}: {error}"
             ) from error

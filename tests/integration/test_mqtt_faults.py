@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -19,7 +20,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from blocks import MqttBroker
-from scripts.fault_table import MQTT
+from scripts.fault_table import MQTT, MQTT_OLD
 from smartops import errors
 from smartops.drivers import mqtt
 from smartops.drivers.mqtt import Connection
@@ -39,6 +40,7 @@ PATIENCE_S = 3.0
 SLACK_S = 5.0
 """How much longer a call may take on a loaded machine."""
 CELLS = cells(MQTT)
+OLD_CELLS = cells(MQTT_OLD)
 
 
 @contextmanager
@@ -111,13 +113,15 @@ class Trial:
     client: mqtt.MqttDriver
     other: mqtt.MqttDriver
     """A client with a wire of its own, that does not fail."""
+    prefix: str = ""
+    """What tells its topics from those of the other version."""
 
     def begin(self) -> None:
         self.wire.fault = self.fault if self.fault in faulty_wire.FAULTS else ""
 
     def topic(self, column: str) -> str:
         place = "secret" if self.fault == "refusing" else column
-        return f"{place}/{self.fault}"
+        return f"{place}/{self.prefix}{self.fault}"
 
     async def wait(self) -> str:
         """What comes is what was sent."""
@@ -179,6 +183,8 @@ class Trials:
     """How each cell ended, and how often each message came."""
 
     ends: Ends
+    old_ends: Ends
+    """With 3.1.1."""
     came: Counter[str]
 
 
@@ -186,13 +192,13 @@ class Trials:
 async def trials(broker: Broker) -> AsyncIterator[Trials]:
     """The cells are run side by side, as most of them wait."""
 
-    async def run(fault: str, column: str) -> str:
+    async def run(fault: str, column: str, version: mqtt.Version = "5") -> str:
         async with AsyncExitStack() as stack:
             wire = await stack.enter_async_context(wire_to(broker.port, LATE_S, renumbered))
             limit = timedelta(seconds=LIMIT_S)
-            connection = Connection("bus", "127.0.0.1", wire.port, timeout=limit)
+            connection = Connection("bus", "127.0.0.1", wire.port, version=version, timeout=limit)
             client = await stack.enter_async_context(mqtt.open_broker(connection))
-            trial = Trial(fault, wire, client, other)
+            trial = Trial(fault, wire, client, other, "" if version == "5" else "old-")
             what, _, qos = column.partition(" ")
             operation = getattr(trial, what)
             end: str = await (operation(int(qos)) if qos else operation())
@@ -203,7 +209,8 @@ async def trials(broker: Broker) -> AsyncIterator[Trials]:
         async with counted(broker) as came:
             with station(broker.port):
                 ends = await all_of(run, CELLS)
-        yield Trials(ends, came)
+            old_ends = await all_of(partial(run, version="3.1.1"), OLD_CELLS)
+        yield Trials(ends, old_ends, came)
 
 
 @pytest.mark.parametrize(("fault", "column"), CELLS)
@@ -213,9 +220,22 @@ async def test_each_fault_comes_to_what_the_table_says(
     """Within the timeout; never to another's answer, and never to a second message."""
     check(MQTT, trials.ends, (fault, column))
     came = trials.came[f"{column.replace(' ', '/')}/{fault}"]
+    _no_more_than_once(fault, column, trials.ends, came)
+
+
+@pytest.mark.parametrize(("fault", "column"), OLD_CELLS)
+async def test_each_fault_with_the_older_version(trials: Trials, fault: str, column: str) -> None:
+    """The same with 3.1.1, but that a refusal is not told."""
+    check(MQTT_OLD, trials.old_ends, (fault, column))
+    came = trials.came[f"{column.replace(' ', '/')}/old-{fault}"]
+    if fault != "refusing":
+        _no_more_than_once(fault, column, trials.old_ends, came)
+
+
+def _no_more_than_once(fault: str, column: str, ends: Ends, came: int) -> None:
     assert came <= 1
     if column != "wait":
-        end = trials.ends[fault, column]
+        end = ends[fault, column]
         if end == "DeviceRefused" or fault in {"request-lost", "request-reset"}:
             assert came == 0
         elif end in {"done", "value"}:

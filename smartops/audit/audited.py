@@ -29,7 +29,7 @@ def audited(function: Callable[P, R]) -> Callable[P, R]:
 
     Outside of a Prefect run the call gets an id of its own, so a plain call is on record too.
     """
-    signature = inspect.signature(function)
+    signature = _resolved(function)
 
     def info(*args: Any, **kwargs: Any) -> RunInfo:
         bound = signature.bind(*args, **kwargs)
@@ -56,8 +56,18 @@ def audited(function: Callable[P, R]) -> Callable[P, R]:
         finally:
             ship_own_records()
 
-    chosen = in_loop if inspect.iscoroutinefunction(function) else plain
+    chosen: Any = in_loop if inspect.iscoroutinefunction(function) else plain
+    # Prefect checks parameters by these; as texts it would look their names up in this module.
+    chosen.__signature__ = signature
     return cast(Callable[P, R], chosen)
+
+
+def _resolved(function: Callable[..., Any]) -> inspect.Signature:
+    """Return a function's signature with its hints as types, where all their names are known."""
+    try:
+        return inspect.signature(function, eval_str=True)
+    except NameError:  # a name that is imported for type checkers only
+        return inspect.signature(function)
 
 
 def _is_call_of(found: RunInfo, function: Callable[..., Any]) -> bool:

@@ -1,7 +1,7 @@
 """Which reports there are, and how each is made.
 
 To add one: a module in ``reports`` that names a ``REPORT``, a :class:`ReportKind`, and its line in
-``_MODULES`` below. Its ``build`` gets the store, the period and what was asked for, makes queries,
+``BUILT_IN`` below. Its ``build`` gets the store, the period and what was asked for, makes queries,
 and returns a :class:`reports.document.Document`: frozen figures, tables and charts. The formats,
 the command, the schedule, the storing and the mail come by themselves. A report says nothing of
 the moment it was made in: the same data gives the same bytes.
@@ -45,9 +45,17 @@ class ReportKind:
     """What it is about when nobody says: the last whole day, week or month."""
     asks: Mapping[str, str] = field(default_factory=dict)
     """What else may be asked, by name, each with a sentence."""
+    formats: tuple[Format, ...] = FORMATS
+    """In which formats it is made and kept by its schedule."""
+    attached: tuple[Format, ...] = ("html", "pdf")
+    """Which of them its mail carries."""
+    mail: tuple[str, ...] = ()
+    """Who gets it when its schedule says nothing else."""
+    mail_by: str = "reports"
+    """The saved connection that sends it then."""
 
 
-_MODULES = {
+BUILT_IN = {
     "operations": "reports.operations",
     "job": "reports.job",
     "slo": "reports.slo",
@@ -57,17 +65,26 @@ _MODULES = {
 
 
 def names() -> list[str]:
-    """Return the names of all reports."""
-    return list(_MODULES)
+    """Return the names of all reports, users' own after those that every installation has."""
+    from reports.own import files  # noqa: PLC0415 - it needs what is above
+
+    return [*BUILT_IN, *(name for name in files.names() if name not in BUILT_IN)]
 
 
 def find(name: str) -> ReportKind:
     """Return a report by its name. Raises BadInput."""
-    module = _MODULES.get(name)
-    if module is None:
-        raise BadInput(f"there is no report {name!r}; there are: {', '.join(names())}")
-    kind: ReportKind = importlib.import_module(module).REPORT
-    return kind
+    if name in BUILT_IN:
+        kind: ReportKind = importlib.import_module(BUILT_IN[name]).REPORT
+        return kind
+    from reports.own import building, files  # noqa: PLC0415 - see above
+
+    path = files.find(name)
+    if path is None:
+        raise BadInput(
+            f"there is no report {name!r}; there are: {', '.join(names())}",
+            hint=f"Your own stand in {files.folder()}.",
+        )
+    return building.kind_of(path)
 
 
 def build(store: Store, kind: ReportKind, period: Period, asked: Asked) -> Document:

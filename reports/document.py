@@ -146,8 +146,6 @@ class Document:
     sections: tuple[Section, ...] = ()
     subject: str = ""
     """What it is about beside the period: a job, a run, a device."""
-    html: str = ""
-    """What a user's own template gave; made by a sandbox, cleaned, and shown as it is."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What JSON holds besides, such as evidence."""
 

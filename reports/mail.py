@@ -61,7 +61,8 @@ def as_markdown(document: Document) -> str:
     zone = document.period.zone
     lines = [f"# {document.title}", "", f"**{document.period.label}**", ""]
     lines += [f"- {_plain(sentence)}" for sentence in document.summary]
-    lines += ["", "| | now | before |", "|---|---|---|"]
+    if document.figures:
+        lines += ["", "| | now | before |", "|---|---|---|"]
     for figure in document.figures:
         now = wording.shown(figure.value, figure.kind, zone)
         before = wording.shown(figure.before, figure.kind, zone)

@@ -11,10 +11,13 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from reports.own import spec as own_reports
+from reports.own.readable import READABLE
 from scripts.alert_option_tests import ALERT_OPTION_TESTS
 from scripts.device_option_tests import DEVICE_OPTION_TESTS
 from scripts.fault_table import MATRICES, Matrix
 from scripts.option_tests import OPTION_TESTS
+from scripts.report_option_tests import REPORT_OPTION_TESTS
 from smartops import errors
 from smartops.alerts import policy as alert_policy
 from smartops.alerts import rules as alert_rules
@@ -177,6 +180,30 @@ def alerts_page() -> str:
     return "\n\n".join(parts)
 
 
+def reports_page() -> str:
+    """Return the page of the files of users' own reports."""
+    parts = [
+        "# Files of reports",
+        "Each file of `deployments/reports` is a report. Unknown keys are refused; "
+        "`smartops report check` says what is wrong with a file. How they are used: "
+        "[Read and schedule reports](../how-to/reports.md).",
+        *_model("The file", own_reports.OwnReport),
+    ]
+    for title, model in (
+        ("Schedule", own_reports.ReportSchedule),
+        ("Query", own_reports.Query),
+        ("Column", own_reports.ShownColumn),
+        ("Chart", own_reports.OwnChart),
+    ):
+        parts += _model(title, model)
+    tables = ", ".join(f"`{name}`" for name in sorted(READABLE))
+    parts += [
+        "## Tables that may be read",
+        f"{tables}. What is in them: [the record](../how-to/audit.md).",
+    ]
+    return "\n\n".join(parts)
+
+
 def options_page() -> str:
     """Return the page that names the test of each option."""
     rows = [f"| `{option}` | `{test}` |" for option, test in OPTION_TESTS.items()]
@@ -202,6 +229,12 @@ def options_page() -> str:
             "| option | test |",
             "|---|---|",
             *(f"| `{option}` | `{test}` |" for option, test in ALERT_OPTION_TESTS.items()),
+            "",
+            "## Files of reports",
+            "",
+            "| option | test |",
+            "|---|---|",
+            *(f"| `{option}` | `{test}` |" for option, test in REPORT_OPTION_TESTS.items()),
         ]
     )
 
@@ -268,6 +301,7 @@ PAGES = {
     "job-language.md": language_page,
     "tag-maps.md": tags_page,
     "alerts.md": alerts_page,
+    "reports.md": reports_page,
 }
 
 

@@ -69,3 +69,20 @@ def read_jobs(folder: str) -> dict[str, Any]:
         }
         for job in jobs
     }
+
+
+def read_reports(folder: str) -> dict[str, Any]:
+    """Return users' own reports of a folder by name, with what their deployments say of them.
+
+    A build step of ``prefect.yaml``. Raises FileProblems, naming file, line and field.
+    """
+    from reports.own import files  # noqa: PLC0415 - see above
+
+    reports = [files.load(path) for path in sorted(Path(folder).glob("*.yaml"))]
+    return {
+        report.name: {
+            "description": report.description,
+            "schedule": report.schedule.model_dump(mode="json") if report.schedule else {},
+        }
+        for report in reports
+    }

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     )
     deployments: Path = Field(
         default=PROJECT_ROOT / "deployments",
-        description="The folder with `jobs/` and `tags/`.",
+        description="The folder with `jobs/`, `tags/`, `reports/`, `slo/` and `quality/`.",
     )
     bridge: Path | None = Field(
         default=None,
@@ -213,6 +213,13 @@ class Settings(BaseSettings):
     report_timezone: str = Field(
         default="UTC",
         description="The zone whose days, weeks and months reports go by, such as `Europe/Berlin`.",
+    )
+    report_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="The address at which people's browsers find the folder `reports` of the home "
+        "folder, such as `https://plant.example.com/reports`: runs of the flow `report` link to "
+        "their pages there. Default: they say by which command to get the report.",
     )
 
     @property

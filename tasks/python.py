@@ -15,9 +15,8 @@ from typing import Any
 
 from prefect import get_run_logger
 
-from smartops import errors
-from smartops.errors import BadInput, FunctionFailed, SmartOpsError, UnknownOutcome
-from smartops.settings import get_settings
+from smartops.errors import FunctionFailed, UnknownOutcome
+from smartops.jobs.python_calls import CHILD, check_allowed, error_of
 from smartops.vocabulary import Effect
 from tasks.step import current_record, step
 
@@ -42,7 +41,7 @@ async def call_function(function: str, args: Mapping[str, Any] | None = None) ->
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "smartops.jobs.python_child",
+                CHILD,
                 str(place),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=prints,
@@ -64,18 +63,6 @@ async def call_function(function: str, args: Mapping[str, Any] | None = None) ->
             await asyncio.shield(process.wait())
             await asyncio.shield(_hear_out(talk))
         return {"value": _result(function, place, status, record.effect)}
-
-
-def check_allowed(function: str) -> None:
-    """Raise BadInput for a function of a package that the settings do not allow."""
-    package = function.partition(":")[0].partition(".")[0]
-    allowed = get_settings().allowed_packages
-    if package not in allowed:
-        known = ", ".join(allowed) or "none"
-        raise BadInput(
-            f"functions of package {package!r} may not be called (allowed: {known})",
-            hint="Name it in SMARTOPS_PYTHON_PACKAGES on the worker.",
-        )
 
 
 async def _talk(process: asyncio.subprocess.Process, asked: str, printed: int) -> None:
@@ -127,13 +114,4 @@ def _result(function: str, place: Path, status: int, effect: Effect) -> Any:
         raise FunctionFailed(text) from None
     if "error" not in answer:
         return answer["value"]
-    raise _error(function, answer)
-
-
-def _error(function: str, answer: Mapping[str, Any]) -> SmartOpsError:
-    """Return the error that the function raised, where it is one of ours."""
-    for name in answer.get("mro", [answer["class"]]):
-        found = getattr(errors, name, None)
-        if isinstance(found, type) and issubclass(found, SmartOpsError):
-            return found(f"{function}: {answer['error']}")
-    return FunctionFailed(f"{function} raised {answer['class']}: {answer['error']}")
+    raise error_of(function, answer)

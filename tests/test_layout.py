@@ -9,7 +9,7 @@ import sys
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -17,9 +17,12 @@ from prefect.utilities.importtools import import_object
 from pydantic import BaseModel
 
 from blocks import BrowserProfile, HttpService, ModbusDevice, MqttBroker, SerialLine
+from reports.own import files as own_reports
+from reports.own import spec as own_spec
 from scripts.alert_option_tests import ALERT_OPTION_TESTS
 from scripts.device_option_tests import DEVICE_OPTION_TESTS
 from scripts.option_tests import OPTION_TESTS
+from scripts.report_option_tests import REPORT_OPTION_TESTS
 from services import automation_files
 from smartops.alerts import policy as alert_policy
 from smartops.alerts import rules as alert_rules
@@ -52,6 +55,19 @@ def test_every_entrypoint_loads(deployment: dict[str, str]) -> None:
     assert type(import_object(deployment["entrypoint"])).__name__ == "Flow"
 
 
+@pytest.mark.parametrize(
+    "deployment",
+    [d for d in DEPLOYMENTS if "job" not in d.get("parameters", {})],
+    ids=lambda d: d["name"],
+)
+def test_every_flow_takes_its_deployments_parameters(deployment: dict[str, Any]) -> None:
+    """As Prefect checks them when a run begins."""
+    flow = import_object(deployment["entrypoint"])
+    given = deployment.get("parameters", {})
+    if flow.name != "run-job":
+        assert given.items() <= flow.validate_parameters(given).items()
+
+
 @pytest.mark.parametrize("file", loader.job_files(ROOT / "deployments/jobs"), ids=lambda f: f.stem)
 def test_every_job_file_compiles_and_is_deployed(file: Path) -> None:
     """Valid, compiled, named like its file, and in prefect.yaml."""
@@ -60,6 +76,15 @@ def test_every_job_file_compiles_and_is_deployed(file: Path) -> None:
     assert job.name == file.stem
     assert job.description
     assert job.name in [deployment["name"] for deployment in DEPLOYMENTS]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "deployments/reports").glob("*.yaml")), ids=lambda f: f.stem
+)
+def test_every_report_file_loads_and_is_deployed(file: Path) -> None:
+    """Valid, named like its file, and in prefect.yaml."""
+    report = own_reports.load(file)
+    assert f"report-{report.name}" in [deployment["name"] for deployment in DEPLOYMENTS]
 
 
 @pytest.mark.parametrize(
@@ -250,3 +275,19 @@ def test_each_option_of_alerts_has_a_test() -> None:
     for test in ALERT_OPTION_TESTS.values():
         file, _, name = test.partition("::")
         assert re.search(rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE), test
+
+
+def test_each_option_of_reports_has_a_test() -> None:
+    """The same for the files of users' own reports."""
+    groups: dict[str, type[BaseModel]] = {
+        "report": own_spec.OwnReport,
+        "schedule": own_spec.ReportSchedule,
+        "query": own_spec.Query,
+        "column": own_spec.ShownColumn,
+        "chart": own_spec.OwnChart,
+    }
+    wanted = {f"{group}.{name}" for group, model in groups.items() for name in model.model_fields}
+    assert set(REPORT_OPTION_TESTS) == wanted
+    for test in REPORT_OPTION_TESTS.values():
+        file, _, name = test.partition("::")
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE), test

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from smartops.cli import own_reports
 from smartops.cli.connection import audit_store
 from smartops.cli.options import read_params
 from smartops.cli.output import local_time, out, table
@@ -22,7 +23,16 @@ def add_to(app: typer.Typer) -> None:
 
 
 def report(
-    name: Annotated[str, typer.Argument(help="Its name; `list` gives all, `kept` what was kept.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Its name; or `list` all, `kept` what was kept, `check` and `apply` files."
+        ),
+    ],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="With `check` and `apply`: files. Default: deployments/reports."),
+    ] = None,
     from_: Annotated[
         str | None, typer.Option("--from", help="The first day or moment, such as 2026-11-21.")
     ] = None,
@@ -45,17 +55,23 @@ def report(
     about: Annotated[
         list[str] | None, typer.Option("-p", help="What it is about: job=NAME, run=ID.")
     ] = None,
-) -> None:
+) -> int:
     """Make a report from the record; the same period over the same data gives the same bytes."""
     from reports import as_data, catalogue, period  # noqa: PLC0415 - slow to import
 
+    if name == "check":
+        return own_reports.check(files or [])
+    if name == "apply":
+        own_reports.apply(files or [])
+        return 0
+    if files:
+        raise BadInput(f"{files[0]}: files go with `smartops report check` and `apply`")
     if name == "list":
-        kinds = [catalogue.find(each) for each in catalogue.names()]
-        out.print(table(["report", "about"], [(kind.name, kind.description) for kind in kinds]))
-        return
+        out.print(table(["report", "about"], [_listed(each) for each in catalogue.names()]))
+        return 0
     if name == "kept":
         _kept(digest, output)
-        return
+        return 0
     if digest is not None:
         raise BadInput("--hash goes with `smartops report kept`")
     if form not in catalogue.FORMATS:
@@ -75,6 +91,17 @@ def report(
     else:
         made = catalogue.rendered(document, form)
     _write(made, output or Path(f"{name}-{time.start:%Y-%m-%d}.{form}"))
+    return 0
+
+
+def _listed(name: str) -> tuple[str, str]:
+    """Return a report with what it tells, or with what is wrong with its file."""
+    from reports import catalogue  # noqa: PLC0415 - slow to import
+
+    try:
+        return name, catalogue.find(name).description
+    except BadInput as error:
+        return name, f"cannot be used: {error}"
 
 
 def _kept(digest: str | None, output: Path | None) -> None:

@@ -29,7 +29,10 @@ _WHOLE = re.compile(r"\s*\{\{(?P<expression>.*)\}\}\s*", re.DOTALL)
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Dots look up keys only: ``body.items`` is the key, never a method of dict."""
+    """Dots look up keys only: ``body.items`` is the key, never a method of dict.
+
+    Nothing in it can be called, and it knows the filters alone that it is given.
+    """
 
     intercepted_binops = frozenset(["**", "*", "%"])
 
@@ -49,9 +52,15 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-_environment = _Environment(undefined=StrictUndefined, autoescape=False)
-_environment.globals.clear()
-_environment.filters = {name: _environment.filters[name] for name in _FILTERS}
+def sandbox(*more: str, **options: Any) -> ImmutableSandboxedEnvironment:
+    """Return an environment with the filters of expressions, and ``more`` of Jinja's own."""
+    made = _Environment(undefined=StrictUndefined, autoescape=False, **options)
+    made.globals.clear()
+    made.filters = {name: made.filters[name] for name in (*_FILTERS, *more)}
+    return made
+
+
+_environment = sandbox()
 
 
 def is_template(text: str) -> bool:

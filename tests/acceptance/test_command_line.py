@@ -334,7 +334,8 @@ def test_deploying_needs_nothing_but_an_api(tmp_path: Path, command: list[str]) 
         with urllib.request.urlopen(request, timeout=10) as answer:
             names = {deployment["name"] for deployment in json.load(answer)}
         examples = {file.stem for file in (ROOT / "deployments/jobs").glob("*.yaml")}
-        reports = {f"report-{period}" for period in ("daily", "weekly", "monthly")}
+        own_reports = {file.stem for file in (ROOT / "deployments/reports").glob("*.yaml")}
+        reports = {f"report-{name}" for name in ("daily", "weekly", "monthly", *own_reports)}
         verified = {"audit-verification", "audit-verification-tables"}
         own = {"run-job", "retention", "data-quality", "shift-report", *reports, *verified}
         assert names == own | examples

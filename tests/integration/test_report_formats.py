@@ -202,6 +202,7 @@ def test_a_report_is_mailed_with_its_page(
     assert isinstance(attached, EmailMessage)
     assert attached.get_filename() == "operations-2026-03-27-day.html"
     assert attached.get_content().encode().strip() == made.files["html"].strip()
+    assert made.page is not None
     assert made.page.read_bytes() == made.files["html"]
     assert kept_reports.content_of(store, made.hashes["html"]) == made.files["html"]
 

@@ -94,7 +94,7 @@ async def deployed(*names: str) -> list[Any]:
     return [
         (
             *(d.description, d.parameters, d.entrypoint, d.work_pool_name),
-            *((s.slug, s.schedule.cron, s.schedule.timezone) for s in d.schedules),
+            *((s.slug, s.schedule.model_dump(include={"cron", "timezone"})) for s in d.schedules),
         )
         for d in found
     ]
@@ -122,7 +122,7 @@ async def test_both_ways_to_deploy_give_the_same(
     (found,) = await deployed("report-own-runs")
     assert found == (
         "How many runs there were.", {"name": "own-runs"}, "flows.reporting.report", "smartops",
-        ("regular", "7 4 1 * *", "Europe/Berlin"),
+        ("regular", {"cron": "7 4 1 * *", "timezone": "Europe/Berlin"}),
     )  # fmt: skip
     async with get_client() as client:
         own = await client.read_deployment_by_name("report/report-own-runs")

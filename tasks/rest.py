@@ -14,7 +14,7 @@ from prefect.context import TaskRunContext
 from blocks import HttpService
 from smartops.audit.recording import StepRecord
 from smartops.drivers.rest import Answer
-from smartops.drivers.rest_body import Body, BodyFormat
+from smartops.drivers.rest_body import BodyFormat, json_body
 from smartops.drivers.rest_expect import Expectation
 from smartops.drivers.rest_signing import signature_headers
 from smartops.errors import BadInput
@@ -94,14 +94,13 @@ async def send_webhook(
     content = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
     message_id = f"msg_{key_of_step()}"
     signed = signature_headers(signing, message_id, int(time.time()), content)
-    made = {"content": content, "headers": {"content-type": "application/json"}}
     record = current_record()
     async with service.open() as client:
         answer = await client.request(
             "POST",
             path,
             headers=signed,
-            body=Body(lambda _files: dict(made)),
+            body=json_body(content),
             repeatable=record.effect is not Effect.UNSAFE,
             on_sending=sending(record),
         )

@@ -26,7 +26,7 @@ class Body:
     """What is sent. It can be made as often as it is sent."""
 
     make: Callable[[ExitStack], dict[str, Any]]
-    """Gives httpx's arguments; files are closed with the stack."""
+    """Gives httpx's arguments, for each sending anew; files are closed with the stack."""
 
 
 NOTHING = Body(lambda _files: {})
@@ -37,7 +37,7 @@ def encode(value: Any, form: BodyFormat, what: str) -> Body:
     if value is None:
         return NOTHING
     if form == "json":
-        return _json(value, what)
+        return json_body(_json(value, what))
     if form == "text":
         text = value if isinstance(value, str) else json.dumps(value)
         return Body(lambda _files: {"content": text.encode(), "headers": _PLAIN})
@@ -53,13 +53,19 @@ def encode(value: Any, form: BodyFormat, what: str) -> Body:
 _PLAIN = {"content-type": "text/plain; charset=utf-8"}
 
 
-def _json(value: Any, what: str) -> Body:
+def json_body(content: bytes) -> Body:
+    """Return a body of JSON that is sent as it is, byte for byte."""
+    return Body(
+        lambda _files: {"content": content, "headers": {"content-type": "application/json"}}
+    )
+
+
+def _json(value: Any, what: str) -> bytes:
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (ValueError, TypeError) as error:
         raise errors.BadInput(f"{what}: the body cannot be written as JSON: {error}") from None
-    content = {"content": text.encode(), "headers": {"content-type": "application/json"}}
-    return Body(lambda _files: content)
+    return text.encode()
 
 
 def _field(item: Any, what: str) -> Any:

@@ -162,7 +162,7 @@ class Exchange:
         """Return the request with our credentials, where it goes to the service itself."""
         connection, url = self._connection, call.url
         content = call.body.make(files)
-        headers = {**_STANDARD, **content.pop("headers", {})}
+        headers = {**_STANDARD, **content.get("headers", {})}
         if connection.is_own(url):
             headers |= {**_lower(connection.headers), **_lower(call.headers)}
             headers |= await self._login()
@@ -176,10 +176,9 @@ class Exchange:
         return httpx.Request(
             call.method,
             url,
-            headers=headers,
             cookies=self._cookies if len(self._cookies.jar) else None,
             extensions=extensions,
-            **content,
+            **{**content, "headers": headers},
         )
 
     async def _trace(self, event: str, _info: Mapping[str, Any]) -> None:

@@ -119,6 +119,7 @@ async def test_a_token_that_has_ended_or_is_refused(zoo: Zoo, home: Path) -> Non
     await call(zoo.url, "/private/oauth", "POST", body={"n": 1}, repeatable=False, **oauth(zoo))
     assert zoo.tokens == 4
     assert zoo.asked[-1].body == b'{"n":1}'
+    assert zoo.asked[-1].headers["content-type"] == "application/json"
 
 
 async def test_refresh_tokens_that_change(zoo: Zoo, home: Path) -> None:
@@ -321,6 +322,7 @@ async def test_redirects_at_home_keep_the_login(zoo: Zoo) -> None:
     assert (seen["method"], seen["body"]) == ("GET", "")
     seen = (await call(zoo.url, "/redirect?to=/echo&status=307", "POST", body=1, **login)).body
     assert (seen["method"], seen["body"]) == ("POST", "1")
+    assert seen["headers"]["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize(("status", "method"), [(301, "POST"), (302, "POST"), (302, "PUT")])

@@ -164,14 +164,15 @@ async def _echo(_zoo: Zoo, asked: Asked, out: asyncio.StreamWriter) -> None:
 
 @at("/status/")
 async def _status(zoo: Zoo, asked: Asked, out: asyncio.StreamWriter) -> None:
-    """/status/503?times=2: that often, and then 200."""
+    """/status/503?times=2: that often, and then 200; ``page`` says how large its page is."""
     status = int(asked.path.rpartition("/")[2])
     often = zoo.count(asked.path)
     if often > int(asked.query.get("times", 1_000_000)):
         reply(out, {"tries": often})
         return
     wait = asked.query.get("wait")
-    reply(out, {"why": "because"}, status, {"retry-after": wait} if wait else {})
+    why = "because ".ljust(int(asked.query.get("page", 0)), "x")
+    reply(out, {"why": why.strip()}, status, {"retry-after": wait} if wait else {})
 
 
 # --- who may come in --------------------------------------------------------------------------

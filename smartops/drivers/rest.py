@@ -15,8 +15,15 @@ from urllib.parse import unquote
 import httpx
 
 from smartops import errors, redact
-from smartops.drivers.rest_body import BIGGEST_BODY, Body, BodyFormat, encode, parse
-from smartops.drivers.rest_body import read_limited as read_body
+from smartops.drivers.rest_body import (
+    BIGGEST_BODY,
+    Body,
+    BodyFormat,
+    encode,
+    parse,
+    read_beginning,
+    read_limited,
+)
 from smartops.drivers.rest_connection import ApiKey, Connection, Signing
 from smartops.drivers.rest_exchange import AWAY, Call, Exchange
 from smartops.drivers.retry_after import retry_after
@@ -30,6 +37,7 @@ logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 _SHOWN_OF_BODY = 300
 _READ_OF_REFUSAL = 100_000
+"""More of it is not read: its connection is given up then."""
 _LATER = frozenset({429, 503})  # the service says that it did not take the request
 _WHOLE = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -82,11 +90,11 @@ class RestDriver:
         """Send one request; ``repeatable`` says whether sending it twice would do no harm.
 
         ``path`` may be a whole URL of the service or of a host that the connection allows, or one
-        that the service itself gave (httpx.URL); a
-        ``Body`` is sent as it is. ``on_sending`` is called before the first byte of a request that
-        is not repeatable leaves. Raises ServiceUnavailable, AuthenticationFailed, AddressRefused,
-        UntrustedServer, ExpectationFailed, BadAnswer, and UnknownOutcome when a request that is not
-        repeatable may have been taken.
+        that the service itself gave (httpx.URL); a ``Body`` is sent as it is. ``on_sending`` is
+        called before the first byte of a request that is not repeatable leaves. Raises
+        ServiceUnavailable, AuthenticationFailed, AddressRefused, UntrustedServer,
+        ExpectationFailed, BadAnswer, and UnknownOutcome when a request that is not repeatable may
+        have been taken.
         """
         what = f"{self.connection.name}: {method} {path}"
         made = body if isinstance(body, Body) else encode(body, body_format, what)
@@ -101,11 +109,9 @@ class RestDriver:
         )
         began = time.perf_counter()
         async with self.answering(call) as (response, exchange):
-            accepted = is_accepted(response.status_code, expect_status)
-            limit = max_bytes if accepted else max(max_bytes, _READ_OF_REFUSAL)
-            content = b"" if method == "HEAD" else await read_body(response, limit, exchange)
-            if not accepted:
-                raise refusal(self.connection.name, response, content, exchange)
+            if not is_accepted(response.status_code, expect_status):
+                raise await refusal(self.connection.name, response, exchange)
+            content = b"" if method == "HEAD" else await read_limited(response, max_bytes, exchange)
             parsed = parse(response, content, exchange)
         return Answer(
             response.status_code,
@@ -182,11 +188,13 @@ def is_accepted(status: int, expected: Collection[int]) -> bool:
     return status in expected if expected else 200 <= status < 300
 
 
-def refusal(
-    name: str, response: httpx.Response, content: bytes, exchange: Exchange
-) -> errors.SmartOpsError:
-    """Return the error for an answer that is no success, with the first part of its body."""
+async def refusal(name: str, response: httpx.Response, exchange: Exchange) -> errors.SmartOpsError:
+    """Return the error for an answer that is no success, with the first part of its body.
+
+    The status alone decides which one, however large or broken the body is.
+    """
     status = response.status_code
+    content = await read_beginning(response, _READ_OF_REFUSAL, exchange)
     seen = redact.text(content[: 3 * _SHOWN_OF_BODY].decode("utf-8", "replace"))[:_SHOWN_OF_BODY]
     text = f"{exchange.what}: answered {status} {response.reason_phrase}: {seen}".rstrip(": ")
     if status in {401, 403}:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -130,6 +130,17 @@ async def read_limited(response: httpx.Response, limit: int, what: object) -> by
             raise errors.BadAnswer(f"{what}: the answer is larger than {limit:,} bytes")
         parts.append(part)
     return b"".join(parts)
+
+
+async def read_beginning(response: httpx.Response, most: int, what: object) -> bytes:
+    """Return what can be read of an answer's body, decoded; not more than about ``most`` bytes."""
+    found = bytearray()
+    with suppress(errors.BadAnswer, httpx.HTTPError):
+        async for part in decoded(response, what):
+            found += part
+            if len(found) >= most:
+                break
+    return bytes(found)
 
 
 async def decoded(response: httpx.Response, what: object) -> AsyncIterator[bytes]:

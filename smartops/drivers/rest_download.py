@@ -17,14 +17,13 @@ import httpx
 
 from smartops import errors
 from smartops.drivers.rest import RestDriver, refusal
-from smartops.drivers.rest_body import decoded, read_limited
+from smartops.drivers.rest_body import decoded
 from smartops.drivers.rest_exchange import Call, Exchange
 from smartops.drivers.wire_notes import write_note
 
 _TRIES = 3
 """How often in a row it may break off without anything having come."""
 _PAUSE_S = 0.5
-_READ_OF_REFUSAL = 100_000
 _LOOK_EACH = 16_000_000
 """How many bytes may come before the free space is looked at again."""
 
@@ -141,8 +140,7 @@ async def _fetch(client: RestDriver, wanted: Wanted, state: _State, have: int) -
             state.forget()  # it is shorter than what we have: another file
             raise errors.ServiceUnavailable(f"{exchange.what}: has changed meanwhile")
         if status not in {200, 206}:
-            content = await read_limited(response, _READ_OF_REFUSAL, exchange.what)
-            raise refusal(client.connection.name, response, content, exchange)
+            raise await refusal(client.connection.name, response, exchange)
         goes_on = status == 206 and _starts_at(response) == have
         if status == 206 and not goes_on:
             raise errors.BadAnswer(f"{exchange.what}: gives another part than was asked for")

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -51,9 +52,9 @@ def http(status: str, body: str = "{}", kind: str = "application/json") -> bytes
     return f"{head}content-length: {len(body.encode())}\r\n\r\n{body}".encode()
 
 
-async def call(url: str, *, method: str = "GET", repeatable: bool = True) -> rest.Answer:
+async def call(url: str, *, method: str = "GET", **options: Any) -> rest.Answer:
     async with rest.open_service(service(url)) as client:
-        return await client.request(method, "/x", repeatable=repeatable)
+        return await client.request(method, "/x", **options)
 
 
 async def test_reads_json(plant: Plant) -> None:
@@ -101,6 +102,15 @@ async def test_what_a_status_means(status: str, repeatable: bool, error: type[Ex
     async with answering(http(status, '{"why": "because"}')) as url:
         with pytest.raises(error, match=status[:3]):
             await call(url, method="POST", repeatable=repeatable)
+
+
+@pytest.mark.parametrize("coding", ["identity", "br"])
+async def test_a_refusal_is_known_by_its_status(coding: str) -> None:
+    """However large its page is, and whether it can be read or not."""
+    kind = f"text/html\r\ncontent-encoding: {coding}"
+    async with answering(http("503 Service Unavailable", "x" * 300_000, kind)) as url:
+        with pytest.raises(errors.ServiceUnavailable, match="answered 503"):
+            await call(url, max_bytes=1000)
 
 
 @pytest.mark.parametrize("repeatable", [True, False])

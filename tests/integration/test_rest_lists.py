@@ -256,6 +256,7 @@ async def test_a_file_that_an_earlier_attempt_began(
         ("/bomb?coding=gzip", {}, errors.BadAnswer, "larger than 2,000,000"),
         ("/file", {"reserve": 10**18}, errors.PermanentError, "cannot be kept"),
         ("/status/404", {}, errors.ExpectationFailed, "404"),
+        ("/status/404?page=300000", {}, errors.ExpectationFailed, "answered 404"),
         ("/status/403", {}, errors.AuthenticationFailed, "403"),
     ],
 )

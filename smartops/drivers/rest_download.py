@@ -82,7 +82,6 @@ class _State:
         etag = response.headers.get("etag", "")
         usable = "" if etag.startswith("W/") else etag
         self.validator = usable or response.headers.get("last-modified", "")
-        self.media_type = response.headers.get("content-type", "").partition(";")[0].strip()
         url = hashlib.sha256(self._url.encode()).hexdigest()  # its query may hold a secret
         write_note(self._note, {"url": url, "validator": self.validator})
 
@@ -144,6 +143,7 @@ async def _fetch(client: RestDriver, wanted: Wanted, state: _State, have: int) -
         goes_on = status == 206 and _starts_at(response) == have
         if status == 206 and not goes_on:
             raise errors.BadAnswer(f"{exchange.what}: gives another part than was asked for")
+        state.media_type = response.headers.get("content-type", "").partition(";")[0].strip()
         if goes_on:
             state.resumed += 1
         else:

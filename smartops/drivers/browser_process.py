@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +89,7 @@ class RunningBrowser:
             taken = await asyncio.to_thread(self._memory)
             if taken > limit:
                 self.took_bytes = taken
-                self._kill()
+                _kill(self._tree())
                 return
 
     def _memory(self) -> int:
@@ -107,17 +107,12 @@ class RunningBrowser:
                 found += [process, *process.children(recursive=True)]
         return found
 
-    def _kill(self) -> None:
-        for process in self._tree():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-
     async def stop(self) -> None:
         """End it; by force what does not end by itself."""
         try:
             await _at_last(_closed(self.browser.close()))
         finally:
-            self._kill()
+            _kill(self._tree())
             try:
                 await _at_last(_closed(self._playwright.stop()))
             finally:
@@ -149,6 +144,13 @@ def _marked(mark: str) -> list[psutil.Process]:
             if mark in child.cmdline():
                 found.append(child)
     return found
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    """End processes; one that has ended meanwhile is no error."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 @asynccontextmanager
@@ -204,8 +206,7 @@ async def _started(launch: Launch, name: str) -> RunningBrowser:
     except BaseException as error:
         files.close()
         await _at_last(_closed(playwright.stop()))
-        for process in _marked(mark):
-            process.kill()
+        _kill(_marked(mark))
         if isinstance(error, PlaywrightError):
             raise _no_start(error, launch, name) from error
         raise

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 
 import psutil
 
@@ -45,9 +47,15 @@ def end_children() -> None:
         living = [p for p in psutil.Process().children(recursive=True) if _lives(p)]
         if not living:
             return
-        for process in living:
-            process.kill()
+        end(living)
         time.sleep(_LOOK_S)
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Kill processes; one that has gone meanwhile, as its own parent has ended it, is no error."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _lives(process: psutil.Process) -> bool:

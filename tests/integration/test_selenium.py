@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from smartops import errors
-from smartops.drivers import selenium_script
+from smartops.drivers import script_child, selenium_script
 from smartops.drivers.selenium_script import Runner, Script
 from smartops.plant import Plant
 from smartops.settings import get_settings
@@ -218,6 +218,15 @@ async def test_a_cancelled_script_leaves_nothing(scripts: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert mine("SMARTOPS_EVIDENCE", str(folder)) == []
+
+
+def test_a_program_that_has_gone_meanwhile_is_no_error() -> None:
+    """The others are ended all the same, and the script's own exit status counts."""
+    with subprocess.Popen(["true"]) as gone, subprocess.Popen(["sleep", "600"]) as left:
+        known = [psutil.Process(gone.pid), psutil.Process(left.pid)]
+        gone.wait()
+        script_child.end(known)
+        assert left.wait(30) == -signal.SIGKILL
 
 
 def test_a_killed_worker_leaves_no_script(scripts: Path) -> None:

@@ -41,9 +41,12 @@ _AWAY = (httpx.HTTPError, PrefectHTTPStatusError, TimeoutError)
 class Canceller:
     """Cancels runs of one worker, in the order that Prefect keeps: told, ended, hooks, state."""
 
-    def __init__(self, host: ExecutorHost, endings: Endings) -> None:
+    def __init__(
+        self, host: ExecutorHost, endings: Endings, client: Callable[[], PrefectClient]
+    ) -> None:
         self._host = host
         self._endings = endings
+        self._client = client
         self._beside: set[asyncio.Task[None]] = set()
         self._ended: dict[UUID, float] = {}
         """Runs that are over in Prefect, and their process is not; since when that is known."""
@@ -52,7 +55,7 @@ class Canceller:
         """Cancel runs because their worker ends; return when they have no process."""
         await asyncio.gather(*(self._cancel(run, "its worker was stopped") for run in runs))
 
-    async def watch(self, client: Callable[[], PrefectClient]) -> None:
+    async def watch(self) -> None:
         """Cancel what Prefect has as being cancelled, and nobody has told; never returns."""
         while True:
             await asyncio.sleep(_LOOK_S)
@@ -60,7 +63,7 @@ class Canceller:
             if not untold:
                 continue
             try:
-                found = await _cancelled(client(), untold)
+                found = await _cancelled(self._client(), untold)
                 now = asyncio.get_running_loop().time()
             except _AWAY as error:
                 logger.debug("it cannot be seen what is to be cancelled: %s", error)

@@ -24,6 +24,7 @@ from websockets.exceptions import WebSocketException
 
 from reports.approvals import open_approvals
 from services.dead_runs import DeadRuns
+from services.lasting import lasting
 from services.other_runs import OtherRuns
 from services.outside_changes import OutsideChanges
 from services.prefect_api import PrefectApi, prefect_api
@@ -78,10 +79,11 @@ class Reconciler:
 
     async def run(self) -> None:
         """Compare until :meth:`stop`."""
-        beside = [asyncio.create_task(self._listen())]
+        beside = [asyncio.create_task(lasting("listening to Prefect", self._listen))]
         if beats.wanted():
             beats.begin()
-            beside.append(asyncio.create_task(self._listen_to_machines()))
+            machines = lasting("listening to machines", self._listen_to_machines)
+            beside.append(asyncio.create_task(machines))
         rounds = (self.look_after_the_dead, self.look_at_the_others)
         try:
             await asyncio.gather(
@@ -181,18 +183,25 @@ class Reconciler:
     async def _listen_to_machines(self) -> None:
         """Note which machines are gone; one reconciler of all machines judges them."""
         silence = beats.Silence()
-        while True:
-            gone: set[UUID] = set()
-            with contextlib.suppress(StoreUnavailable):
-                seen = await asyncio.to_thread(beats.beats, self._store)
-                gone = silence.gone(seen, time.monotonic())
-                if gone and not await asyncio.to_thread(self._judge.is_me):
-                    gone = set()
-            if gone - self._dead.gone:
-                logger.warning("not heard of any more: %s", ", ".join(map(str, gone)))
-                self._wake_up()
-            self._dead.gone = frozenset(gone)
-            await asyncio.sleep(_LISTEN_S)
+        try:
+            while True:
+                gone = await self._gone(silence)
+                if gone - self._dead.gone:
+                    logger.warning("not heard of any more: %s", ", ".join(map(str, gone)))
+                    self._wake_up()
+                self._dead.gone = gone
+                await asyncio.sleep(_LISTEN_S)
+        finally:
+            self._dead.gone = frozenset()  # who does not listen judges nobody
+
+    async def _gone(self, silence: beats.Silence) -> frozenset[UUID]:
+        """Return the machines that are gone, none where another reconciler judges them."""
+        with contextlib.suppress(StoreUnavailable):
+            seen = await asyncio.to_thread(beats.beats, self._store)
+            if gone := silence.gone(seen, time.monotonic()):
+                mine = await asyncio.to_thread(self._judge.is_me)
+                return frozenset(gone) if mine else frozenset()
+        return frozenset()
 
     def _is_away(self, what: str, text: str) -> None:
         if what not in self._away:

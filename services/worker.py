@@ -38,6 +38,7 @@ from services.cancelling import Canceller
 from services.claims import may_go_unrecorded, record
 from services.draining import Drain
 from services.ending import Endings, Exit
+from services.lasting import lasting
 from services.run_configuration import SmartOpsJobConfiguration, SmartOpsVariables
 from services.warm import NotWarm, Nursery
 from services.warm_start import ExecutorHost, WarmStarter, settings_environment
@@ -73,7 +74,7 @@ class SmartOpsWorker(ProcessWorker):
         )
         self._host = ExecutorHost()
         self._endings = Endings(lambda: self._nursery.own_pids)
-        self._canceller = Canceller(self._host, self._endings)
+        self._canceller = Canceller(self._host, self._endings, lambda: self.client)
         self._under_way: set[UUID] = set()
         """What was taken, until nothing is to be done for it any more."""
         self._drain = Drain(
@@ -86,7 +87,7 @@ class SmartOpsWorker(ProcessWorker):
         self._known = asyncio.Event()
         """Set as soon as the server has told of the work pool."""
         self._expected = push.Expected()
-        self._pushed: list[asyncio.Task[None]] = []
+        self._beside: list[asyncio.Task[None]] = []
 
     # --- its life -----------------------------------------------------------------------------
 
@@ -95,19 +96,19 @@ class SmartOpsWorker(ProcessWorker):
         warming = asyncio.create_task(self._warm_up())
         await super().setup()
         beside = (
-            self._endings.tidy(),
-            self._canceller.watch(lambda: self.client),
-            self._be_pushed(),
+            lasting("the look for what runs have left", self._endings.tidy),
+            lasting("the look for cancelled runs", self._canceller.watch),
+            lasting("push", self._be_pushed),
         )
-        self._pushed = [warming, *map(asyncio.create_task, beside)]
+        self._beside = [warming, *map(asyncio.create_task, beside)]
         self._drain.listen()
         liveness.let_machines_hear()
 
     async def teardown(self, *exc_info: Any) -> None:
         """Let everything go."""
-        for task in self._pushed:
+        for task in self._beside:
             task.cancel()
-        await asyncio.gather(*self._pushed, return_exceptions=True)
+        await asyncio.gather(*self._beside, return_exceptions=True)
         try:
             await super().teardown(*exc_info)
         finally:
@@ -117,8 +118,11 @@ class SmartOpsWorker(ProcessWorker):
     async def _warm_up(self) -> None:
         with suppress(NotWarm):  # it is on record, and tried again with the first run
             await self._nursery.warm_up()
-        async with self._host.context():
-            logger.debug("what looks after runs is open")
+        try:
+            async with self._host.context():
+                logger.debug("what looks after runs is open")
+        except Exception:
+            logger.exception("what looks after runs cannot be opened; the first run tries again")
 
     async def _be_pushed(self) -> None:
         """Take runs as soon as Prefect tells of them."""

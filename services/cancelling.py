@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
 from services.ending import Endings
@@ -35,7 +35,8 @@ _ANSWER_S = 5.0
 _ENDED = frozenset({StateType.CANCELLED})
 _OWN_END_S = 10.0
 """How long the process of a run may live that has told Prefect its end."""
-_AWAY = (httpx.HTTPError, PrefectHTTPStatusError, TimeoutError)
+_NO_ANSWER = (httpx.HTTPError, ObjectNotFound, TimeoutError)
+"""Prefect is away, or knows the run no more: somebody has deleted it."""
 
 
 class Canceller:
@@ -53,7 +54,12 @@ class Canceller:
 
     async def cancel_all(self, runs: Collection[UUID]) -> None:
         """Cancel runs because their worker ends; return when they have no process."""
-        await asyncio.gather(*(self._cancel(run, "its worker was stopped") for run in runs))
+        done = await asyncio.gather(
+            *(self._cancel(run, "its worker was stopped") for run in runs), return_exceptions=True
+        )
+        for run, error in zip(runs, done, strict=True):
+            if isinstance(error, Exception):  # the others end, and the worker after them
+                logger.error("run %s could not be cancelled", run, exc_info=error)
 
     async def watch(self) -> None:
         """Cancel what Prefect has as being cancelled, and nobody has told; never returns."""
@@ -65,7 +71,7 @@ class Canceller:
             try:
                 found = await _cancelled(self._client(), untold)
                 now = asyncio.get_running_loop().time()
-            except _AWAY as error:
+            except _NO_ANSWER as error:
                 logger.debug("it cannot be seen what is to be cancelled: %s", error)
                 continue
             self._ended = {run: self._ended.get(run, now) for run, kind in found if kind in _ENDED}
@@ -83,7 +89,7 @@ class Canceller:
         task.add_done_callback(self._beside.discard)
 
     async def _cancel(self, run: UUID, message: str, *, known: bool = False) -> None:
-        """End a run. Where Prefect is away, its process is ended all the same."""
+        """End a run; where Prefect is away or does not know it, its process all the same."""
         pid, ending = self._endings.alive.get(run, (0, None))
         context = self._host.of(run)
         if ending is None or ending.told or context is None:
@@ -94,7 +100,7 @@ class Canceller:
                     state: State[Any] = Cancelling(message=message)
                     await context.client.set_flow_run_state(run, state, force=True)
                 flow_run = await context.client.read_flow_run(run)
-        except _AWAY as error:
+        except _NO_ANSWER as error:
             logger.warning("run %s is ended, and Prefect cannot be told: %s", run, error)
             await ending.cancel(pid)
             return

@@ -262,6 +262,20 @@ async def test_a_second_signal_cancels(
         assert [post["text"] for post in posts] == ["held end"]
 
 
+async def test_a_run_that_was_deleted_does_not_hold_up_its_worker(
+    workers: Workers, client: PrefectClient, tmp_path: Path
+) -> None:
+    """Prefect knows nothing of it any more: its process is ended, and the worker ends with 0."""
+    worker = workers.start(SMARTOPS_DRAIN_LIMIT="1s")
+    path = tmp_path / "said"
+    run = await start(client, "ending_flows.takes_a_while", path=str(path), seconds=300)
+    wait_for(lambda: lines(path)["begin"], "the run under way", 60)
+    await client.delete_flow_run(run)
+    worker.terminate()
+    assert worker.wait(60) == 0
+    assert lines(path) == {"begin": 1}
+
+
 def _holds(store: Store, run: UUID) -> bool:
     try:
         detail = get_run(store, str(run))

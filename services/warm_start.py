@@ -219,9 +219,10 @@ class ExecutorHost:
             if self._current is None or not self._current.is_well():
                 if self._current is not None:
                     self._current.leave_when_unused()
-                self._current = _Held()
-                self._all.add(self._current)
-                await self._current.opened
+                self._current = made = _Held()
+                self._all.add(made)
+                made.task.add_done_callback(lambda _task: self._all.discard(made))
+                await made.opened
             held = self._current
             held.users += 1
         try:

@@ -88,6 +88,7 @@ class Actor:
                 raise
             await self._log_in()  # the session ended under way, and nothing was done yet
             self.visit.values.clear()
+            self._answers.clear()
             await self._all(actions)
         if self._answers:
             raise errors.ExpectationFailed(

@@ -200,7 +200,7 @@ async def test_a_session_is_kept(plant: Plant, home: Path) -> None:
 
 
 async def test_a_session_that_ends_under_way(plant: Plant) -> None:
-    """Before anything was done, the step begins again; after a click, it does not."""
+    """Before anything was done, the step begins again, as if anew; after a click, it does not."""
     saved = with_login(plant, keep_session=True)
     again = {"do": "goto", "path": "/zoo/account"}
     await perform(saved, again, BALANCE)
@@ -211,11 +211,13 @@ async def test_a_session_that_ends_under_way(plant: Plant) -> None:
         await session.page.reload()
 
     short = {**BALANCE, "within": "2s"}
+    delete = {"do": "click", "target": {"role": "button", "name": "Delete"}}
+    asked = [{"do": "dialog"}, short, goto("/zoo/pages/dialogs"), delete]
     folder = get_settings().evidence_dir
     async with browser.open_session(saved.connection, browser.Keeping(), folder) as session:
         await session.page.goto("/zoo/account")
         await end_it(session)
-        visit = await Actor(session).perform(ACTIONS.validate_python([short]))
+        visit = await Actor(session).perform(ACTIONS.validate_python(asked))
         assert visit.values == {"balance": "12 crates"}
     async with browser.open_session(saved.connection, browser.Keeping(), folder) as session:
         await session.page.goto("/zoo/account")

@@ -41,6 +41,8 @@ NAME, RUN_NAME = "smartops-zygote", "smartops-run"
 """What the zygote and the processes of runs are called in the system's list of processes."""
 _PR_SET_NAME = 15
 BIGGEST_ANSWER = 65_536
+_LONGEST_REASON = 300
+"""How much is told of why a module cannot be imported: all of them have to fit into an answer."""
 ENTRYPOINT = "SMARTOPS__ENTRYPOINT"
 """The variable that names a flow which is installed, so that nothing has to be fetched for it."""
 
@@ -110,7 +112,7 @@ def _load(preload: Iterable[str], without: Collection[str]) -> dict[str, str]:
         try:
             importlib.import_module(name)
         except BaseException as error:  # noqa: BLE001 - also a module that calls sys.exit
-            failed[name] = f"{type(error).__name__}: {error}"
+            failed[name] = f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
         if threads() > 1:
             raise StartsThreads(name)
     return failed
@@ -146,7 +148,7 @@ def _stamp(path: str) -> tuple[int, int] | None:
 
 
 def _say(wire: socket.socket, answer: dict[str, Any]) -> None:
-    wire.send(json.dumps(answer).encode()[:BIGGEST_ANSWER])
+    wire.send(json.dumps(answer).encode())
 
 
 def _serve(wire: socket.socket, watched: Watched) -> Order | None:

@@ -39,7 +39,7 @@ class OwnWorker:
         self.code.mkdir()
         self.log = folder / "worker.log"
         shutil.copy(Path(__file__).with_name("warm_flows.py"), self.code / "warm_flows.py")
-        (self.code / "poisoned.py").write_text("raise RuntimeError('no good')\n")
+        (self.code / "poisoned.py").write_text("raise RuntimeError('no good ' * 20_000)\n")
         (self.code / "threaded.py").write_text(
             "import threading, time\n"
             "threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"

@@ -13,9 +13,8 @@ from rich.text import Text
 from uuid6 import uuid7
 
 from smartops.cli.connection import audit_store, use_prefect
-from smartops.cli.options import AsJson
+from smartops.cli.options import AsJson, read_duration
 from smartops.cli.output import err, local_time, out, print_json, say, table
-from smartops.durations import parse_duration
 from smartops.errors import BadInput, SmartOpsError
 from smartops.settings import get_settings
 
@@ -143,9 +142,9 @@ def mute(
 ) -> None:
     """Send nothing about a rule, a job or a device for a while; what happens is on record."""
     try:
-        until = datetime.now(UTC) + parse_duration(for_)
-    except (ValueError, TypeError):
-        raise BadInput(f"--for {for_}: write a duration such as 30m, 2h or 1d") from None
+        until = datetime.now(UTC) + read_duration("--for", for_)
+    except OverflowError:
+        raise BadInput("nothing can be muted for longer than a year") from None
     _mute(target, until, comment, as_json=as_json)
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from smartops.audit.store import Store
 from smartops.cli.connection import audit_store
+from smartops.cli.options import AsJson
 from smartops.cli.output import local_time, out, print_json, table
 from smartops.errors import BadInput, SmartOpsError
 from smartops.settings import get_settings
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from smartops.audit.verify import Verdict
 
 app = typer.Typer(help="The audit record.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 @app.command()

@@ -7,7 +7,6 @@ import getpass
 import json
 import sys
 from dataclasses import asdict
-from datetime import timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +15,11 @@ import yaml
 from rich.text import Text
 
 from smartops.cli.connection import audit_store, use_prefect
-from smartops.cli.options import AsJson
+from smartops.cli.options import AsJson, read_duration
 from smartops.cli.output import err, local_time, out, print_json, say, table, time_at
 from smartops.drivers import quarantine
 from smartops.drivers.opcua_tags import tag_names
 from smartops.drivers.writing import WriteOptions
-from smartops.durations import parse_duration
 from smartops.errors import BadInput, SmartOpsError
 from smartops.jobs.step import shorten
 from smartops.plain_yaml import plain_value
@@ -138,7 +136,7 @@ def write(
     wanted = _value(value)
     if wanted is None:
         raise BadInput(f"{value!r} is no value")
-    limit = _duration("--within", within)
+    limit = read_duration("--within", within)
     devices, found = _device(device)
     if dry_run:
         tried = asyncio.run(devices.try_write(found, tag, wanted))
@@ -180,16 +178,6 @@ def _tell(text: str, facts: dict[str, Any], as_json: bool) -> None:
         out.print(Text(text))
 
 
-def _duration(option: str, text: str) -> timedelta:
-    try:
-        found = parse_duration(text)
-    except ValueError as error:
-        raise BadInput(f"{option}: {error}") from None
-    if not isinstance(found, timedelta):
-        raise BadInput(f"{option}: {text!r} is no duration such as 2s")
-    return found
-
-
 @app.command()
 def watch(
     device: Name,
@@ -201,10 +189,10 @@ def watch(
     as_json: AsJson = False,
 ) -> None:
     """Print each change of tags, beyond their deadband; with --json one object a line."""
-    pause = _duration("--every", every)
+    pause = read_duration("--every", every)
     if not pause:
         raise BadInput("--every must be longer than 0s")
-    limit = None if for_ is None else _duration("--for", for_).total_seconds()
+    limit = None if for_ is None else read_duration("--for", for_).total_seconds()
     devices, found = _device(device)
 
     async def follow() -> None:

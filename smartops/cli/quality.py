@@ -12,12 +12,11 @@ import typer
 from rich.text import Text
 
 from smartops.cli.connection import audit_store
+from smartops.cli.options import AsJson, read_duration
 from smartops.cli.output import out, print_json, table
-from smartops.durations import parse_duration
 from smartops.errors import BadInput
 
 app = typer.Typer(help="Checks of data.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 _STYLES = {"passed": "green", "warned": "yellow", "failed": "red"}
 
 
@@ -67,11 +66,11 @@ def check(
     """Check now, off the record; exit with 1 when an expectation failed."""
     from reports.quality import checking, page  # noqa: PLC0415 - only this command needs it
 
+    length = read_duration("--look-back", look_back)
     try:
-        length = parse_duration(look_back)
         given = None if rows is None else json.loads(rows.read_text("utf-8"))
     except (ValueError, OSError) as error:
-        raise BadInput(f"{'--look-back' if rows is None else rows}: {error}") from None
+        raise BadInput(f"{rows}: {error}") from None
     with audit_store():  # what the journals still hold is looked at as well
         found = asyncio.run(checking.check(suite, given, look_back=length))
     if output is not None:

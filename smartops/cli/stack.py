@@ -14,14 +14,12 @@ from rich.text import Text
 
 from services import stack
 from smartops.cli.connection import use_stack
+from smartops.cli.options import AsJson, read_duration
 from smartops.cli.output import out, print_json, say, table
-from smartops.durations import parse_duration
-from smartops.errors import BadInput, PrefectUnavailable
+from smartops.errors import PrefectUnavailable
 
 if TYPE_CHECKING:
     from services.stack import Stack
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -57,10 +55,7 @@ def down(
     ] = "5s",
 ) -> None:
     """Stop what `up --detach` started; runs that are cancelled take back what can be undone."""
-    try:
-        limit = parse_duration(drain)
-    except ValueError as error:
-        raise BadInput(f"--drain {drain}: {error}") from None
+    limit = read_duration("--drain", drain)
     found = stack.find()
     stopped = found.stop(drain_s=limit.total_seconds()) if found else []
     out.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")

@@ -6,44 +6,19 @@ import asyncio
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Protocol
 
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 
 from smartops import evidence_store, redact
 from smartops.audit.recording import StepRecord
+from smartops.evidence_store import KeptFile
 
 _PREFECT_S = 10.0
 logger = logging.getLogger(__name__)
 
 
-class Evidence(Protocol):
-    """A file that a step has left; a KeptFile is one."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def path(self) -> Path:
-        """Where it is now."""
-
-    @property
-    def media_type(self) -> str:
-        """Its media type."""
-
-    @property
-    def sha256(self) -> str:
-        """Its checksum, in hexadecimal digits."""
-
-    @property
-    def size(self) -> int:
-        """How many bytes it has."""
-
-
-async def keep(record: StepRecord, files: Sequence[Evidence]) -> Mapping[str, str]:
+async def keep(record: StepRecord, files: Sequence[KeptFile]) -> Mapping[str, str]:
     """Bring files into the store and put them on record; return their places by their paths.
 
     It never raises for a store or a Prefect that is away.
@@ -58,7 +33,7 @@ async def keep(record: StepRecord, files: Sequence[Evidence]) -> Mapping[str, st
     return places
 
 
-async def _show_in_prefect(step: str, files: Sequence[Evidence], places: Mapping[str, str]) -> None:
+async def _show_in_prefect(step: str, files: Sequence[KeptFile], places: Mapping[str, str]) -> None:
     rows = [
         f"| {file.name} | {file.media_type} | {file.size} | `{file.sha256}` | "
         f"`{places[str(file.path)]}` |"

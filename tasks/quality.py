@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from reports.quality.rows import rows_of
 from smartops import evidence_store, redact
 from smartops.audit.recording import StepRecord
 from smartops.errors import ExpectationFailed
+from smartops.evidence_store import KeptFile, kept_file
 from smartops.vocabulary import Effect
 from tasks.evidence import keep
 from tasks.step import current_record, step
@@ -62,46 +62,27 @@ async def check_quality(
     }
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file that the check leaves as evidence."""
-
-    path: Path
-    media_type: str
-    content: bytes
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
-
-    @property
-    def size(self) -> int:
-        return len(self.content)
-
-    def write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(self.content)
-
-
 async def _keep(record: StepRecord, found: Found) -> dict[str, str | None]:
     """Keep the page, and the bad rows with their reasons, as evidence; return their places."""
     folder = evidence_store.folder_of(record.run_id, record.id)
     about = f"Run {record.run_id}. Suite {found.revision[:12]}."
     html = page.check_page(found.suite, datetime.now(UTC), found.results, found.bad_rows, about)
-    files = [_File(folder / f"quality-{found.suite}.html", "text/html", f"{html}\n".encode())]
+    path = folder / f"quality-{found.suite}.html"
+    files = [await asyncio.to_thread(_written, path, "text/html", f"{html}\n")]
     if found.bad_rows:
         rows = [redact.scrub(vars(bad)) for bad in found.bad_rows]
         text = "".join(f"{json.dumps(row, ensure_ascii=False, default=str)}\n" for row in rows)
         path = folder / f"quarantine-{found.suite}.jsonl"
-        files.append(_File(path, "application/jsonl", text.encode()))
-    for file in files:
-        await asyncio.to_thread(file.write)
+        files.append(await asyncio.to_thread(_written, path, "application/jsonl", text))
     places = [*(await keep(record, files)).values(), None]
     return {"page": places[0], "quarantine": places[1]}
+
+
+def _written(path: Path, media_type: str, text: str) -> KeptFile:
+    """Write a file that the check leaves as evidence."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8", newline="\n")
+    return replace(kept_file(path), media_type=media_type)
 
 
 async def _show(found: Found) -> None:

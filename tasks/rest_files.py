@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from smartops.drivers import rest_download
 from smartops.drivers.rest_body import file_parts, file_stream
 from smartops.drivers.rest_download import Wanted, safe_name
 from smartops.errors import BadInput
+from smartops.evidence_store import KeptFile
 from smartops.file_names import file_name as name_of
 from smartops.settings import get_settings
 from smartops.vocabulary import Effect
@@ -27,17 +27,6 @@ from tasks.step import current_record, step
 
 _KEPT = timedelta(days=7)
 """How long a part of a file is kept for a later attempt."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A file that is evidence of a step."""
-
-    name: str
-    path: Path
-    media_type: str
-    sha256: str
-    size: int
 
 
 @step(effect=Effect.READ, kind="rest.download")
@@ -70,7 +59,7 @@ async def download(
         )
         found = await rest_download.download(client, wanted)
     kind = found.media_type or "application/octet-stream"
-    kept = Kept(called, found.path, kind, found.sha256, found.size)
+    kept = KeptFile(called, found.path, kind, found.sha256, found.size)
     places = await keep(record, [kept])
     return {
         "path": places[str(found.path)],

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Mapping, Sequence
 
-from prefect.artifacts import acreate_markdown_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 
-from smartops import evidence_store, redact
+from smartops import evidence_store
 from smartops.audit.recording import StepRecord
 from smartops.evidence_store import KeptFile
-
-_PREFECT_S = 10.0
-logger = logging.getLogger(__name__)
+from tasks import artifacts
 
 
 async def keep(record: StepRecord, files: Sequence[KeptFile]) -> Mapping[str, str]:
@@ -41,12 +37,4 @@ async def _show_in_prefect(step: str, files: Sequence[KeptFile], places: Mapping
     ]
     head = ["| file | type | bytes | SHA-256 | place |", "|---|---|---|---|---|"]
     key = f"evidence-{re.sub('[^a-z0-9]+', '-', step.lower()).strip('-') or 'step'}"
-    try:
-        async with asyncio.timeout(_PREFECT_S):
-            await acreate_markdown_artifact(
-                markdown=redact.text("\n".join([*head, *rows])),
-                key=key,
-                description=f"Evidence of step {step}",
-            )
-    except Exception as error:  # noqa: BLE001 - it is on record whatever Prefect says
-        logger.debug("no artifact in Prefect: %s", error)
+    await artifacts.show("\n".join([*head, *rows]), key, f"Evidence of step {step}")

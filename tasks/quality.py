@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-from prefect.artifacts import acreate_markdown_artifact
 
 from reports.quality import page
 from reports.quality.checking import check
@@ -21,11 +18,11 @@ from smartops.audit.recording import StepRecord
 from smartops.errors import ExpectationFailed
 from smartops.evidence_store import KeptFile, kept_file
 from smartops.vocabulary import Effect
+from tasks import artifacts
 from tasks.evidence import keep
 from tasks.step import current_record, step
 
 _MOST_SAID = 5
-logger = logging.getLogger(__name__)
 
 
 @step(effect=Effect.READ, kind="check.quality")
@@ -86,7 +83,7 @@ def _written(path: Path, media_type: str, text: str) -> KeptFile:
 
 
 async def _show(found: Found) -> None:
-    """Show the results in Prefect's UI; what is there already is on record, so it may fail."""
+    """Show the results in Prefect's UI."""
     lines = [
         f"**{found.status}**: {sum(found.rows.values())} rows, {len(found.bad_rows)} kept apart",
         "",
@@ -98,12 +95,8 @@ async def _show(found: Found) -> None:
             for r in found.results
         ),
     ]
-    try:
-        await acreate_markdown_artifact(
-            "\n".join(lines), key=f"quality-{found.suite}", description=f"Suite {found.suite}"
-        )
-    except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises
-        logger.warning("no artifact in Prefect's UI: %s", redact.text(str(error)))
+    key, about = f"quality-{found.suite}", f"Suite {found.suite}"
+    await artifacts.show("\n".join(lines), key, about)
 
 
 def _cell(text: str) -> str:

@@ -191,7 +191,7 @@ def empty_store(request: pytest.FixtureRequest, home: Path) -> Iterator[Store]:
 
 def all_tables() -> sa.MetaData:
     """Return the tables of the record and those of the locks."""
-    both = sa.MetaData(naming_convention=models.NAMING)
+    both = sa.MetaData(naming_convention=models.metadata.naming_convention)
     for table in (*models.metadata.sorted_tables, *lock_tables.metadata.sorted_tables):
         table.to_metadata(both)
     return both

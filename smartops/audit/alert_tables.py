@@ -2,133 +2,115 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, String, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, String
 
 from smartops.audit.column_types import Id, LongText, UtcTime
-from smartops.audit.models import OPTIONS, metadata
-
-
-def _required(name: str, kind: object) -> Column[object]:
-    return Column(name, kind, nullable=False)  # type: ignore[arg-type]
-
+from smartops.audit.table_parts import key, required, table
 
 # --- on record: only ever added to --------------------------------------------------------------
 
-alert = Table(
+alert = table(
     "alert",
-    metadata,
-    Column("id", Id, primary_key=True, autoincrement=False),
-    _required("run_id", Id),
-    _required("rule", String(255)),
-    _required("severity", String(16)),
-    _required("title", String(255)),
-    _required("text", LongText),
-    _required("raised_at", UtcTime),
+    key("id", Id),
+    required("run_id", Id),
+    required("rule", String(255)),
+    required("severity", String(16)),
+    required("title", String(255)),
+    required("text", LongText),
+    required("raised_at", UtcTime),
     Index(None, "run_id", "raised_at"),
-    **OPTIONS,
 )
 """What was worth an alert: what a connection says of its device, and what a rule found."""
 
-alert_delivery = Table(
+alert_delivery = table(
     "alert_delivery",
-    metadata,
-    Column("id", Id, primary_key=True, autoincrement=False),
-    _required("alert_id", Id),
-    _required("channel", String(64)),
-    _required("recipient", String(255)),
-    _required("state", String(16)),
-    _required("reason", LongText),
-    _required("at", UtcTime),
+    key("id", Id),
+    required("alert_id", Id),
+    required("channel", String(64)),
+    required("recipient", String(255)),
+    required("state", String(16)),
+    required("reason", LongText),
+    required("at", UtcTime),
     Column("rule", String(255)),
     Column("run_id", Id),
     Column("message_id", Id),
     Index(None, "alert_id", "at"),
     Index(None, "at"),
-    **OPTIONS,
 )
 """Each attempt to send (``sent``, ``failed``), and each decision not to (``not_sent``)."""
 
-alert_answer = Table(
+alert_answer = table(
     "alert_answer",
-    metadata,
-    Column("id", Id, primary_key=True, autoincrement=False),
+    key("id", Id),
     Column("alert_id", Id),
     Column("target", String(255)),
-    _required("action", String(16)),
+    required("action", String(16)),
     Column("until", UtcTime),
-    _required("person", String(255)),
-    _required("comment", LongText),
-    _required("at", UtcTime),
+    required("person", String(255)),
+    required("comment", LongText),
+    required("at", UtcTime),
     Index(None, "alert_id", "at"),
     Index(None, "action", "at"),
-    **OPTIONS,
 )
 """What people said to alerts: ``ack``, ``mute``, ``unmute``."""
 
 # --- what is being worked on --------------------------------------------------------------------
 
-alert_switch = Table(
+alert_switch = table(
     "alert_switch",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    _required("since", UtcTime),
-    _required("seen_at", UtcTime),
-    **OPTIONS,
+    key("id", Integer),
+    required("since", UtcTime),
+    required("seen_at", UtcTime),
 )
 """One row since the first alerter was started: from then on facts are put into the outbox."""
 
-alert_fact = Table(
+alert_fact = table(
     "alert_fact",
-    metadata,
-    Column("id", Id, primary_key=True, autoincrement=False),
-    _required("kind", String(16)),
-    _required("run_id", Id),
-    _required("at", UtcTime),
-    _required("body", LongText),
-    **OPTIONS,
+    key("id", Id),
+    required("kind", String(16)),
+    required("run_id", Id),
+    required("at", UtcTime),
+    required("body", LongText),
 )
 """The outbox: facts that nobody has judged yet, written together with what they tell of."""
 
-alert_episode = Table(
+alert_episode = table(
     "alert_episode",
-    metadata,
-    Column("id", Id, primary_key=True, autoincrement=False),
-    _required("fingerprint", String(64)),
-    _required("rule", String(255)),
-    _required("subject", String(255)),
-    _required("severity", String(16)),
-    _required("state", String(16)),
-    _required("run_id", Id),
-    _required("last_run_id", Id),
-    _required("title", String(255)),
-    _required("details", LongText),
-    _required("routes", LongText),
-    _required("count", BigInteger),
-    _required("level", Integer),
-    _required("raised_at", UtcTime),
-    _required("last_at", UtcTime),
+    key("id", Id),
+    required("fingerprint", String(64)),
+    required("rule", String(255)),
+    required("subject", String(255)),
+    required("severity", String(16)),
+    required("state", String(16)),
+    required("run_id", Id),
+    required("last_run_id", Id),
+    required("title", String(255)),
+    required("details", LongText),
+    required("routes", LongText),
+    required("count", BigInteger),
+    required("level", Integer),
+    required("raised_at", UtcTime),
+    required("last_at", UtcTime),
     Column("said_at", UtcTime),
     Column("ended_at", UtcTime),
     Index(None, "fingerprint", "state"),
     Index(None, "state", "raised_at"),
-    **OPTIONS,
 )
 """An alert from its first fact to its recovery: how often, how far escalated. Its id is the
 alert's."""
 
-alert_message = Table(
+alert_message = table(
     "alert_message",
-    metadata,
-    Column("id", Id, primary_key=True, autoincrement=False),
-    _required("alert_id", Id),
-    _required("channel", String(64)),
-    _required("kind", String(16)),
-    _required("group_key", String(255)),
-    _required("state", String(16)),
-    _required("made_at", UtcTime),
-    _required("due_at", UtcTime),
-    _required("attempts", Integer),
-    _required("reason", LongText),
+    key("id", Id),
+    required("alert_id", Id),
+    required("channel", String(64)),
+    required("kind", String(16)),
+    required("group_key", String(255)),
+    required("state", String(16)),
+    required("made_at", UtcTime),
+    required("due_at", UtcTime),
+    required("attempts", Integer),
+    required("reason", LongText),
     Column("instead_of", String(64)),
     Column("batch", Id),
     Column("claimed_by", String(255)),
@@ -140,6 +122,5 @@ alert_message = Table(
     Index(None, "alert_id", "channel"),
     Index(None, "channel", "sent_at"),
     Index(None, "batch"),
-    **OPTIONS,
 )
 """What is to be said of an alert on a channel. A batch is sent as one, under one key."""

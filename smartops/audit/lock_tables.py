@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table
 
 from smartops.audit.column_types import UtcTime
-from smartops.audit.models import NAMING, OPTIONS
+from smartops.audit.table_parts import NAMING, OPTIONS
 
 metadata = MetaData(naming_convention=NAMING)
 

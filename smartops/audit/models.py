@@ -15,7 +15,7 @@ from smartops.audit.table_parts import key as _key
 from smartops.audit.table_parts import required as _required
 from smartops.audit.table_parts import table as _table
 
-NAMING, OPTIONS, metadata = table_parts.NAMING, table_parts.OPTIONS, table_parts.metadata
+metadata = table_parts.metadata
 
 # --- the record itself: only ever added to ----------------------------------------------------
 

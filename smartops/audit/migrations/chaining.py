@@ -10,7 +10,7 @@ from alembic import op
 from smartops.audit.chain import FIRST, link, micros
 from smartops.audit.column_types import Digest, Id, LongText, UtcTime
 from smartops.audit.migrations.resumable import create_index, drop_tables, has_column, has_table
-from smartops.audit.models import OPTIONS
+from smartops.audit.table_parts import OPTIONS
 
 _BATCH = 1000
 _NEW, _OLD, _ASIDE = "event_made", "event", "event_aside"

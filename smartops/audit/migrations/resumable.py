@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from smartops.audit.models import OPTIONS
+from smartops.audit.table_parts import OPTIONS
 
 
 def _inspect() -> sa.Inspector:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue
 
 from smartops.jobs.answer_checks import check_jmespath, check_schema
 from smartops.jobs.kinds import register
@@ -14,6 +14,7 @@ _CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "cookie", "x-api-
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 JmesPath = Annotated[str, AfterValidator(check_jmespath)]
 """An expression of JMESPath, such as ``items[0].id``."""
+JsonSchema = Annotated[dict[str, JsonValue] | None, AfterValidator(check_schema)]
 
 
 def no_credentials(headers: dict[str, str]) -> dict[str, str]:
@@ -75,6 +76,15 @@ def biggest(default: int, limit: int) -> Any:
     )
 
 
+class RestRead(StepBase):
+    """What a step has that only reads from a service."""
+
+    service: str = SERVICE
+    path: str = PATH
+    query: dict[str, Any] = QUERY
+    headers: Headers = HEADERS
+
+
 @register
 class RestRequest(StepBase):
     """Call a REST API."""
@@ -106,15 +116,10 @@ class RestRequest(StepBase):
         description="Headers that the answer must have, and a text that each must contain; empty: "
         "any.",
     )
-    expect_schema: dict[str, JsonValue] | None = EXPECT_SCHEMA
+    expect_schema: JsonSchema = EXPECT_SCHEMA
     extract: dict[str, JmesPath] = EXTRACT
     max_bytes: int = biggest(10_000_000, 100_000_000)
     idempotency_key: bool = IDEMPOTENCY_KEY
-
-    @field_validator("expect_schema")
-    @classmethod
-    def _is_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        return check_schema(schema)
 
     @classmethod
     def summary(cls, output: Any) -> str:

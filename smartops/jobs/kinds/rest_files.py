@@ -16,6 +16,7 @@ from smartops.jobs.kinds.rest import (
     QUERY,
     SERVICE,
     Headers,
+    RestRead,
     biggest,
 )
 from smartops.jobs.step import StepBase, shorten, suggest
@@ -24,16 +25,12 @@ Checksum = Annotated[str, AfterValidator(check_checksum)]
 
 
 @register
-class RestDownload(StepBase):
+class RestDownload(RestRead):
     """Fetch a file; it is kept with the run's evidence, and goes on where it was broken off."""
 
     model_config = ConfigDict(title="REST download")
 
     kind: Literal["rest.download"] = "rest.download"
-    service: str = SERVICE
-    path: str = PATH
-    query: dict[str, Any] = QUERY
-    headers: Headers = HEADERS
     name: str = Field(
         default="",
         max_length=150,

@@ -5,23 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from smartops.durations import Duration, duration_field, format_duration
-from smartops.jobs.answer_checks import check_schema
 from smartops.jobs.kinds import register
-from smartops.jobs.kinds.rest import (
-    EXPECT_SCHEMA,
-    EXTRACT,
-    HEADERS,
-    PATH,
-    QUERY,
-    SERVICE,
-    Headers,
-    JmesPath,
-    biggest,
-)
-from smartops.jobs.step import StepBase, shorten, suggest
+from smartops.jobs.kinds.rest import EXPECT_SCHEMA, EXTRACT, JmesPath, JsonSchema, RestRead, biggest
+from smartops.jobs.step import shorten, suggest
 
 Style = Literal["link", "next", "cursor", "page", "offset"]
 _OF_STYLES = {
@@ -33,16 +22,12 @@ _OF_STYLES = {
 
 
 @register
-class RestPaginate(StepBase):
+class RestPaginate(RestRead):
     """Read a list that a REST API gives in pages."""
 
     model_config = ConfigDict(title="REST pages")
 
     kind: Literal["rest.paginate"] = "rest.paginate"
-    service: str = SERVICE
-    path: str = PATH
-    query: dict[str, Any] = QUERY
-    headers: Headers = HEADERS
     style: Style = Field(
         default="link",
         title="Style",
@@ -114,16 +99,12 @@ class RestPaginate(StepBase):
 
 
 @register
-class RestPoll(StepBase):
+class RestPoll(RestRead):
     """Ask a REST API until an answer is as it should be."""
 
     model_config = ConfigDict(title="REST poll")
 
     kind: Literal["rest.poll"] = "rest.poll"
-    service: str = SERVICE
-    path: str = PATH
-    query: dict[str, Any] = QUERY
-    headers: Headers = HEADERS
     until: JmesPath = Field(
         default="",
         title="Until",
@@ -148,14 +129,9 @@ class RestPoll(StepBase):
         title="Within",
         description="How long to ask at the most. The step's time limit has to be longer.",
     )
-    expect_schema: dict[str, JsonValue] | None = EXPECT_SCHEMA
+    expect_schema: JsonSchema = EXPECT_SCHEMA
     extract: dict[str, JmesPath] = EXTRACT
     max_bytes: int = biggest(10_000_000, 100_000_000)
-
-    @field_validator("expect_schema")
-    @classmethod
-    def _is_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        return check_schema(schema)
 
     @model_validator(mode="after")
     def _can_end(self) -> Self:

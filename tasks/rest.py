@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid5
@@ -12,7 +12,6 @@ from uuid import uuid5
 from prefect.context import TaskRunContext
 
 from blocks import HttpService
-from smartops.audit.recording import StepRecord
 from smartops.drivers.rest import Answer
 from smartops.drivers.rest_body import BodyFormat, json_body
 from smartops.drivers.rest_expect import Expectation
@@ -55,7 +54,6 @@ async def request(
     (a whole URL) and the extracted ``values``. Raises ServiceUnavailable, AuthenticationFailed,
     AddressRefused, UntrustedServer, ExpectationFailed, BadAnswer and UnknownOutcome.
     """
-    record = current_record()
     async with service.open() as client:
         answer = await client.request(
             method,
@@ -65,9 +63,8 @@ async def request(
             body=body,
             body_format=body_format,
             expect_status=expect_status,
-            repeatable=record.effect is not Effect.UNSAFE,
             max_bytes=max_bytes,
-            on_sending=sending(record),
+            **as_its_effect_allows(),
         )
     expected = Expectation(expect_headers or {}, expect_schema, extract or {})
     what = f"{service.connection_name}: {method} {path}"
@@ -94,15 +91,9 @@ async def send_webhook(
     content = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
     message_id = f"msg_{key_of_step()}"
     signed = signature_headers(signing, message_id, int(time.time()), content)
-    record = current_record()
     async with service.open() as client:
         answer = await client.request(
-            "POST",
-            path,
-            headers=signed,
-            body=json_body(content),
-            repeatable=record.effect is not Effect.UNSAFE,
-            on_sending=sending(record),
+            "POST", path, headers=signed, body=json_body(content), **as_its_effect_allows()
         )
     return {"id": message_id, "status": answer.status, "body": answer.body}
 
@@ -118,14 +109,18 @@ def told(answer: Answer) -> dict[str, Any]:
     }
 
 
-def sending(record: StepRecord) -> Callable[[], None]:
-    """Return what notes that the request is on its way: until then, nothing has happened."""
+def as_its_effect_allows() -> dict[str, Any]:
+    """Return how this step sends: twice only where that does no harm, and noting when it begins.
+
+    Until then nothing has happened.
+    """
+    record = current_record()
     record.touched = False
 
     def note() -> None:
         record.touched = True
 
-    return note
+    return {"repeatable": record.effect is not Effect.UNSAFE, "on_sending": note}
 
 
 def with_key(headers: Mapping[str, str] | None, wanted: bool) -> dict[str, str]:

@@ -22,7 +22,7 @@ from smartops.file_names import file_name as name_of
 from smartops.settings import get_settings
 from smartops.vocabulary import Effect
 from tasks.evidence import keep
-from tasks.rest import effect_of_request, sending, told, with_key
+from tasks.rest import as_its_effect_allows, effect_of_request, told, with_key
 from tasks.step import current_record, step
 
 _KEPT = timedelta(days=7)
@@ -91,7 +91,6 @@ async def upload(
     Returns what a request returns, and ``bytes``. Raises BadInput for a file that may not be sent,
     and the errors of a request.
     """
-    record = current_record()
     with allowed_file(file) as source:
         called = file_name or source.name
         body = file_stream(source, media_type)
@@ -106,8 +105,7 @@ async def upload(
                 headers=with_key(headers, idempotency_key),
                 body=body,
                 expect_status=expect_status,
-                repeatable=record.effect is not Effect.UNSAFE,
-                on_sending=sending(record),
+                **as_its_effect_allows(),
             )
     return {**told(answer), "bytes": size}
 

@@ -52,18 +52,9 @@ class Wire:
     """Whether it is for requests that must not be repeated."""
 
 
-class _Kept(httpx.AsyncBaseTransport):
-    """Lends a pool to a client, which does not close it at its end."""
-
-    def __init__(self, inner: httpx.AsyncHTTPTransport) -> None:
-        self.inner = inner
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self.inner.handle_async_request(request)
-
-
 _Key = tuple[Wire, tuple[float, ...]]
-_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Kept]] = WeakKeyDictionary()
+_Pools = dict[_Key, httpx.AsyncHTTPTransport]
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
 _ends: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = WeakKeyDictionary()
 os.register_at_fork(after_in_child=_pools.clear)
 
@@ -78,17 +69,17 @@ async def transport(wire: Wire) -> httpx.AsyncBaseTransport:
         await anext(end)
     key = (wire, _changed_at(wire.tls))
     if key not in pools:
-        pools[key] = _Kept(_made(*key))
+        pools[key] = _made(*key)
     return pools[key]
 
 
-async def _until_the_loop_ends(pools: dict[_Key, _Kept]) -> AsyncGenerator[None]:
+async def _until_the_loop_ends(pools: _Pools) -> AsyncGenerator[None]:
     """Stand still until the loop shuts its generators down, then close all."""
     try:
         yield
     finally:
-        for kept in pools.values():
-            await kept.inner.aclose()
+        for pool in pools.values():
+            await pool.aclose()
         pools.clear()
 
 

@@ -13,7 +13,7 @@ from prefect.context import TaskRunContext
 
 from blocks import HttpService
 from smartops.drivers.rest import Answer
-from smartops.drivers.rest_body import BodyFormat, json_body
+from smartops.drivers.rest_body import BIGGEST_BODY, BodyFormat, json_body
 from smartops.drivers.rest_expect import Expectation
 from smartops.drivers.rest_signing import signature_headers
 from smartops.errors import BadInput
@@ -45,7 +45,7 @@ async def request(
     expect_headers: Mapping[str, str] | None = None,
     expect_schema: Mapping[str, Any] | None = None,
     extract: Mapping[str, str] | None = None,
-    max_bytes: int = 10_000_000,
+    max_bytes: int = BIGGEST_BODY,
     idempotency_key: bool = False,
 ) -> dict[str, Any]:
     """Send one request.

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from blocks import HttpService
 from smartops.drivers.rest import Answer
+from smartops.drivers.rest_body import BIGGEST_BODY
 from smartops.drivers.rest_expect import Expectation
 from smartops.drivers.rest_pages import Paging, Place, read_pages
 from smartops.drivers.rest_polling import Polling
@@ -34,7 +35,7 @@ async def paginate(
     max_pages: int = 100,
     max_items: int = 10_000,
     on_limit: Literal["fail", "stop"] = "fail",
-    max_bytes: int = 10_000_000,
+    max_bytes: int = BIGGEST_BODY,
 ) -> dict[str, Any]:
     """Read all pages of a list.
 
@@ -76,7 +77,7 @@ async def poll(
     within: timedelta = timedelta(seconds=50),
     expect_schema: Mapping[str, Any] | None = None,
     extract: Mapping[str, str] | None = None,
-    max_bytes: int = 10_000_000,
+    max_bytes: int = BIGGEST_BODY,
 ) -> dict[str, Any]:
     """Ask until an answer is as it should be.
 

@@ -25,7 +25,7 @@ from smartops.drivers.rest_body import (
     read_limited,
 )
 from smartops.drivers.rest_connection import ApiKey, Connection, Signing
-from smartops.drivers.rest_exchange import AWAY, Call, Exchange
+from smartops.drivers.rest_exchange import AWAY, REDIRECTS, Call, Exchange
 from smartops.drivers.retry_after import retry_after
 from smartops.rehearsal import check_url
 
@@ -40,7 +40,6 @@ _READ_OF_REFUSAL = 100_000
 """More of it is not read: its connection is given up then."""
 _LATER = frozenset({429, 503})  # the service says that it did not take the request
 _WHOLE = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:")
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class RestDriver:
             headers or {},
             made,
             repeatable,
-            _REDIRECTS & set(expect_status),
+            REDIRECTS & set(expect_status),
             on_sending,
         )
         began = time.perf_counter()

@@ -26,6 +26,7 @@ _BIGGEST_TOKEN = 1_000_000
 _SENDING = "http11.send_request_headers.started"
 AWAY = frozenset({502, 503, 504})
 """Answers that say that the service itself is away."""
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
@@ -100,7 +101,7 @@ class Exchange:
         if status in call.unfollowed or not location or not self._connection.max_redirects:
             return None
         is_read = call.method in {"GET", "HEAD"}
-        if status not in ({301, 302, 303, 307, 308} if is_read else {303, 307, 308}):
+        if status not in (REDIRECTS if is_read else {303, 307, 308}):
             return None  # browsers turn a POST into a GET here, others do not
         url = self._target(call.url, location)
         if status == 303 and not is_read:

@@ -11,6 +11,7 @@ import httpx
 
 from smartops import errors
 from smartops.drivers.rest import Answer, RestDriver
+from smartops.drivers.rest_body import BIGGEST_BODY
 from smartops.drivers.rest_expect import find
 
 _TRIES = 3
@@ -32,7 +33,7 @@ class Paging:
     max_items: int = 10_000
     stop_at_limit: bool = False
     """Whether more than that is left out; otherwise it is an error."""
-    max_bytes: int = 10_000_000
+    max_bytes: int = BIGGEST_BODY
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,13 @@ async def read_pages(
     read = Pages([])
     place: Place | None = _first(start, paging)
     before: list[Any] | None = None
-    seen = {_key(place)} if place else set()
+    seen: set[str] = set()
     while place is not None:
+        if (key := _key(place)) in seen:
+            raise errors.BadAnswer(
+                f"{start.path}: its pages go in a circle, at {place.query or key}"
+            )
+        seen.add(key)
         if read.pages >= paging.max_pages:
             return _at_limit(read, start, f"{paging.max_pages:,} pages", paging)
         answer = await _page(client, place, headers, paging, is_first=not read.pages)
@@ -80,11 +86,6 @@ async def read_pages(
             del read.items[paging.max_items :]
             return _at_limit(read, start, f"{paging.max_items:,} items", paging)
         place = _next(start, place, answer, len(items), paging)
-        if place is not None and (key := _key(place)) in seen:
-            raise errors.BadAnswer(
-                f"{start.path}: its pages go in a circle, at {place.query or key}"
-            )
-        seen.add(_key(place) if place else "")
     read.complete = True
     return read
 

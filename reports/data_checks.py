@@ -16,8 +16,8 @@ import sqlalchemy as sa
 
 from reports.period import Period
 from smartops.audit import models
+from smartops.audit.streaming import streamed
 
-_AT_ONCE = 2000
 _LONGEST = timedelta(hours=1)
 """What one check finds is put on record within that time."""
 _TABLE = models.quality_result
@@ -148,8 +148,7 @@ def _unmet(connection: sa.Connection, period: Period, keys: Collection[Key]) -> 
         .order_by(columns.at, columns.id)
     )
     found: dict[tuple[str, ...], Unmet] = {}
-    result = connection.execute(query, execution_options={"yield_per": _AT_ONCE})
-    for row in (row for rows in result.partitions(_AT_ONCE) for row in rows):
+    for row in streamed(connection, query):
         if (row.suite, row.run_id, row.step_run_id) in keys:
             own = (row.suite, row.dataset, row.expectation, row.subject)
             found.setdefault(own, Unmet(*own)).add(row)

@@ -18,10 +18,10 @@ import sqlalchemy as sa
 from reports.period import Period
 from smartops.audit import models
 from smartops.audit.rollup_counting import RUN_FAILED
+from smartops.audit.streaming import streamed
 
 BAD = RUN_FAILED
 """Ends of a run that are failures; a cancelled run is neither a failure nor a success."""
-_AT_ONCE = 5000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _S = 1_000_000
@@ -114,11 +114,8 @@ def run_rows(
     )
     if job is not None:
         query = query.where(run.c.job == job)
-    # Not of the connection: whoever writes on it too has no use for that.
-    result = connection.execute(query, execution_options={"yield_per": _AT_ONCE})
-    for rows in result.partitions(_AT_ONCE):
-        for row in rows:
-            yield row[0], row[1], row[2], row[3]
+    for row in streamed(connection, query):
+        yield row[0], row[1], row[2], row[3]
 
 
 def numbers_of(

@@ -13,9 +13,8 @@ import sqlalchemy as sa
 from reports.period import Period
 from smartops.audit import histogram, models
 from smartops.audit.rollup_counting import STEP_FAILED, StepSums
+from smartops.audit.streaming import streamed
 from smartops.fingerprint import fingerprint
-
-_AT_ONCE = 2000
 
 
 @dataclass
@@ -91,9 +90,7 @@ def _failed(connection: sa.Connection, period: Period) -> Iterator[sa.Row[Any]]:
             ~run.c.rehearsal,
         )
     )
-    result = connection.execution_options(yield_per=_AT_ONCE).execute(query)
-    for rows in result.partitions(_AT_ONCE):
-        yield from rows
+    return streamed(connection, query)
 
 
 @dataclass(frozen=True)

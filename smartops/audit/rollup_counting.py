@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, get_args
+from typing import get_args
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from smartops.audit import histogram, models
 from smartops.audit.events import StepState
+from smartops.audit.streaming import streamed
 
 HOUR = timedelta(hours=1)
 _MICROSECOND = timedelta(microseconds=1)
-_AT_ONCE = 5000
 STEP_FAILED = ("failed", "crashed", "unknown_outcome")
 RUN_FAILED = ("failed", "crashed", "needs_decision")
 RunKey = tuple[datetime, str]
@@ -113,7 +112,7 @@ def count_runs(connection: Connection, start: datetime, end: datetime) -> dict[R
         run.c.started_at >= start, run.c.started_at < end, ~run.c.rehearsal
     )
     found: dict[RunKey, RunSums] = {}
-    for job, state, started, ended in _streamed(connection, query):
+    for job, state, started, ended in streamed(connection, query):
         key = (hour_of(started), job)
         found.setdefault(key, RunSums()).count(state, _took_us(started, ended))
     return found
@@ -139,7 +138,7 @@ def count_steps(connection: Connection, start: datetime, end: datetime) -> dict[
         )
     )
     found: dict[StepKey, StepSums] = {}
-    for job, run_state, name, kind, state, attempt, started, ended in _streamed(connection, query):
+    for job, run_state, name, kind, state, attempt, started, ended in streamed(connection, query):
         key = (hour_of(started), job, name.partition("[")[0])
         sums = found.setdefault(key, StepSums(kind))
         sums.count(state, attempt, _took_us(started, ended), run_state=run_state)
@@ -148,10 +147,3 @@ def count_steps(connection: Connection, start: datetime, end: datetime) -> dict[
 
 def _took_us(started: datetime, ended: datetime | None) -> int:
     return 0 if ended is None else max((ended - started) // _MICROSECOND, 0)
-
-
-def _streamed(connection: Connection, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
-    """Yield rows a few at a time: a year of them must not be in memory."""
-    options = {"yield_per": _AT_ONCE}
-    for rows in connection.execute(query, execution_options=options).partitions(_AT_ONCE):
-        yield from rows

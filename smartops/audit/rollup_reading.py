@@ -26,8 +26,7 @@ from smartops.audit.rollup_counting import (
     count_steps,
     hour_of,
 )
-
-_AT_ONCE = 5000
+from smartops.audit.streaming import streamed
 
 
 class Rollups:
@@ -42,12 +41,12 @@ class Rollups:
         """Return the attempts of each step of each job, from a moment up to another."""
         found: dict[tuple[str, str], StepSums] = {}
         first, last, counted = self._parts(start, end)
-        for row in self._rows(rollup_step, first, last):
+        for row in self._step_rows(first, last):
             sums = found.setdefault((row.job, row.step), StepSums(row.kind))
-            _add_row(sums, row, SUMMED_STEP)
+            _add_row(sums, row)
         for begin, until in counted:
             for (_, job, step), more in count_steps(self._connection, begin, until).items():
-                _add(found.setdefault((job, step), StepSums(more.kind)), more, SUMMED_STEP)
+                _add(found.setdefault((job, step), StepSums(more.kind)), more)
         return dict(sorted(found.items()))
 
     def runs(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, RunSums]]:
@@ -81,22 +80,21 @@ class Rollups:
         counted += stretches([hour for hour in self._not_yet if first <= hour < last])
         return first, last, [(begin, until) for begin, until in counted if begin < until]
 
-    def _rows(self, table: sa.Table, first: datetime, last: datetime) -> Iterator[sa.Row[Any]]:
+    def _step_rows(self, first: datetime, last: datetime) -> Iterator[sa.Row[Any]]:
+        table = rollup_step
         query = sa.select(table).where(table.c.hour >= first, table.c.hour < last)
-        result = self._connection.execute(query, execution_options={"yield_per": _AT_ONCE})
-        for rows in result.partitions(_AT_ONCE):
-            for row in rows:
-                if row.hour not in self._not_yet:
-                    yield row
+        for row in streamed(self._connection, query):
+            if row.hour not in self._not_yet:
+                yield row
 
 
-def _add_row(sums: StepSums, row: sa.Row[Any], names: tuple[str, ...]) -> None:
-    for name in names:
+def _add_row(sums: StepSums, row: sa.Row[Any]) -> None:
+    for name in SUMMED_STEP:
         setattr(sums, name, getattr(sums, name) + getattr(row, name))
     histogram.add_text(sums.durations, row.histogram)
 
 
-def _add(sums: StepSums, more: StepSums, names: tuple[str, ...]) -> None:
-    for name in names:
+def _add(sums: StepSums, more: StepSums) -> None:
+    for name in SUMMED_STEP:
         setattr(sums, name, getattr(sums, name) + getattr(more, name))
     sums.durations.update(more.durations)

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from uuid6 import uuid7
 
 from benchmarks.year import Plant, load
+from reports import run_numbers, step_numbers
+from reports.period import Period
 from smartops.audit import histogram, rollup
 from smartops.audit.events import Event
 from smartops.audit.journal import Journal
@@ -151,6 +153,16 @@ def test_rebuilding_gives_what_was_kept_up_to_date(store: Store, journal: Journa
         rollup.rebuild(store)
         assert (rows(store, rollup_run), rows(store, rollup_step)) == kept
     assert rollup.roll_up(store) == 0
+
+
+def test_a_query_of_many_rows_is_streamed_by_itself(store: Store) -> None:
+    """The queries that come after it on the same connection are as they were before."""
+    day = Period(NOON - timedelta(days=1), NOON)
+    with store.snapshot() as connection:
+        run_numbers.numbers_of(connection, day)
+        step_numbers.failures(connection, day)
+        Rollups(connection).steps(day.start, day.end)
+        assert "yield_per" not in connection.get_execution_options()
 
 
 def test_two_that_roll_up_at_once_do_not_mix(store: Store, journal: Journal) -> None:

@@ -24,7 +24,7 @@ from reports import catalogue, mail
 from reports.as_data import plain
 from reports.catalogue import Format
 from reports.document import Document
-from reports.period import Period, between, zone_of
+from reports.period import Period, between
 from smartops import audited
 from smartops.audit import kept_reports, shipping
 from smartops.audit.store import Store
@@ -75,7 +75,6 @@ async def report(
         pdf: Whether it is printed as well; needs a browser.
     """
     zone = get_settings().report_timezone
-    zone_of(zone)
     kind = await asyncio.to_thread(catalogue.find, name)
     period = between(start, end, zone, span or kind.span, datetime.now(UTC))
     made = await asyncio.to_thread(_make, name, period, about or {}, pdf)

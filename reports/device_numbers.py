@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -186,7 +186,7 @@ class Requests:
     requests: int = 0
     answered: int = 0
     unanswered: int = 0
-    total_s: float = field(default=0.0)
+    total_s: float = 0.0
     longest_s: float = 0.0
 
     @property

@@ -140,11 +140,7 @@ def _fields(model: type[BaseModel], names: tuple[str, ...]) -> Iterator[str]:
         if field.is_required():
             default = "required" if name != "kind" else ""
         elif field.default_factory is not None:
-            default = (
-                "see below"
-                if name in {"retry", "missed", "skip_on", "alert", "throttle"}
-                else "empty"
-            )
+            default = "see below" if name in _BELOW else "empty"
         else:
             default = _default(field.default)
         rows.append(f"| `{name}` | {default} | {field.description or 'which kind of step it is'} |")

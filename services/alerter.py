@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from services.alert_judge import Judge
 from services.alert_sender import Connections, Sender
 from services.changed_files import state_of
-from smartops.alerts.policy import Policy, load_policy
+from smartops.alerts.policy import load_policy
 from smartops.audit import alert_book, schema
 from smartops.audit.store import Store
 from smartops.errors import BadInput, StoreUnavailable
@@ -95,7 +95,7 @@ class Alerter:
             return
         self._seen = state
         try:
-            policy: Policy = load_policy(self._path)
+            policy = load_policy(self._path)
         except BadInput as error:
             logger.error("%s; what it said before holds", error.one_line)  # noqa: TRY400
             return

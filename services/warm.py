@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from services.zygote import BIGGEST_ANSWER, Order
@@ -75,8 +75,6 @@ class _Zygote:
 
     process: subprocess.Popen[bytes]
     wire: socket.socket
-    failed: dict[str, str] = field(default_factory=dict)
-    """The modules that it could not import, with the reasons."""
 
     async def end(self) -> None:
         """Let it go: it ends by itself, and its children are not its own."""
@@ -238,7 +236,7 @@ async def _start(preload: Sequence[str], environment: Mapping[str, str]) -> _Zyg
             continue
         for name, why in answer["failed"].items():
             logger.error("%s cannot be imported, and is left to its own runs: %s", name, why)
-        return _Zygote(process, wire, dict(answer["failed"]))
+        return _Zygote(process, wire)
 
 
 async def _ask(zygote: _Zygote, order: Order) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import ctypes
 import gc
 import importlib
 import json
-import logging
 import os
 import pkgutil
 import signal
@@ -24,7 +23,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-logger = logging.getLogger(__name__)
 NEEDED = ("prefect.task_engine", "prefect.events.worker", "services.run_child")
 """Without these there is no zygote. What follows may fail, and is then left to the runs."""
 OWN = ("flows", "tasks", "blocks")

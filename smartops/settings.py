@@ -272,8 +272,7 @@ class Settings(BaseSettings):
     @property
     def upload_folders(self) -> tuple[Path, ...]:
         """The folders from which steps may upload files."""
-        named = tuple(Path(name.strip()) for name in self.uploads.split(",") if name.strip())
-        return named or (self.home / "files",)
+        return tuple(map(Path, _names(self.uploads))) or (self.home / "files",)
 
     @property
     def allowed_packages(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from reports.quality.suite import Dataset, Expectation
@@ -59,7 +59,7 @@ class Found:
     bad_rows: list[BadRow]
     seconds: float = 0.0
     """How long the rows were judged, without getting them and without loading the library."""
-    not_listed: int = field(default=0)
+    not_listed: int = 0
     """How many bad rows beyond those listed there are."""
 
     @property

@@ -21,7 +21,6 @@ Page = Connection
 """The book, open in a transaction."""
 _ONE = 1
 _LONGEST_NAME = 255
-_UNTRIED = {"attempts": 0, "reason": ""}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ loses its claim after a while, and the next one sends the same batch under the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -50,10 +50,8 @@ class Batch:
     instead_of: str | None
 
 
-def claim(
-    store: Store, me: str, limits: Mapping[str, Limit], now: datetime, busy: Iterable[str] = ()
-) -> list[Batch]:
-    """Take what is due, one batch for each channel that is not ``busy``. Raises StoreUnavailable.
+def claim(store: Store, me: str, limits: Mapping[str, Limit], now: datetime) -> list[Batch]:
+    """Take what is due, one batch for each channel that nobody uses. Raises StoreUnavailable.
 
     What a channel does not take any more for now is put off, and that stands on record.
     """
@@ -62,7 +60,7 @@ def claim(
             return []
     with store.transaction() as connection:
         alone(connection, now)
-        taken = set(busy) | _under_way(connection, now)
+        taken = _under_way(connection, now)
         found: list[Batch] = []
         for channel, rows in groupby(_due(connection, now), key=lambda row: str(row.channel)):
             first = next(iter(rows))

@@ -188,10 +188,10 @@ async def _run(script: selenium_script.Script, profile: BrowserProfile | None) -
     record = current_record()
     folder = evidence_store.folder_of(record.run_id, record.id)
     logger = get_run_logger()
-    alone = profile is not None and not profile.shared
-    name = profile.connection_name if profile else ""
+    site = profile.connection if profile else None
+    turn = nullcontext() if site is None or site.shared else locks.exclusive(site.resource)
     try:
-        async with locks.exclusive(f"browser://{name}") if alone else nullcontext():
+        async with turn:
             record.touched = True
             status = await selenium_script.run(script, folder, lambda line: logger.info("%s", line))
     finally:

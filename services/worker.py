@@ -47,7 +47,6 @@ from smartops.settings import get_settings
 
 logger = logging.getLogger(__name__)
 _REMEMBERED = 10_000
-_AWAY = (httpx.HTTPError, PrefectHTTPStatusError)
 
 
 class SmartOpsWorker(ProcessWorker):
@@ -136,7 +135,7 @@ class SmartOpsWorker(ProcessWorker):
     async def _take(self) -> None:
         try:
             await self.get_and_submit_flow_runs()
-        except _AWAY as error:
+        except httpx.HTTPError as error:
             logger.warning("new runs cannot be asked for, the next poll does: %s", error)
 
     async def sync_with_backend(self) -> None:
@@ -188,7 +187,7 @@ class SmartOpsWorker(ProcessWorker):
         except ObjectNotFound:
             await super()._submit_run(flow_run)  # the base class ends it
             return
-        except _AWAY as error:
+        except httpx.HTTPError as error:
             logger.warning("run %s waits: its deployment cannot be read: %s", flow_run.id, error)
             self._leave(flow_run)
             return
@@ -211,7 +210,7 @@ class SmartOpsWorker(ProcessWorker):
             if await self._propose_pending_state(flow_run):
                 self._remember(flow_run.id, scheduled)
                 await self._begin(flow_run, deployment)
-        except _AWAY as error:
+        except httpx.HTTPError as error:
             logger.warning("run %s could not be taken, and is tried again: %s", flow_run.id, error)
         except Exception:  # whatever it is, the other runs go on
             logger.exception("run %s could not be taken", flow_run.id)
@@ -239,7 +238,7 @@ class SmartOpsWorker(ProcessWorker):
         """Return whether the job's policies let a run start now; not, where nobody can tell."""
         try:
             return await gate.ask(self.client, flow_run)
-        except (*_AWAY, ObjectNotFound) as error:
+        except (httpx.HTTPError, ObjectNotFound) as error:
             logger.warning(
                 "run %s waits: its job's policies cannot be asked: %s", flow_run.id, error
             )
@@ -289,7 +288,7 @@ class SmartOpsWorker(ProcessWorker):
         try:
             await self.client.update_flow_run(flow_run.id, infrastructure_pid=str(begun))
             await labels
-        except _AWAY as error:
+        except httpx.HTTPError as error:
             logger.warning("Prefect does not know the process of %s: %s", flow_run.id, error)
         finally:
             labels.cancel()

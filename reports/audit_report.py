@@ -111,8 +111,9 @@ def _document(found: Found, period: Period) -> Document:
 
 
 _LOGINS = (
-    "There are no logins to list: a person is the user of the operating system who gave the "
-    "command, or who is named by Prefect."
+    "There are no logins to list, as SmartOps has none of its own. A name is what the operating "
+    "system calls the user who gave the command (LOGNAME), or what was typed in Prefect: nobody "
+    "has proved it. Who may log in to the machines and who reaches Prefect decides who can use it."
 )
 
 

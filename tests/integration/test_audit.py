@@ -14,12 +14,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from prefect import flow
+from prefect.exceptions import ParameterTypeError
 from uuid6 import uuid7
 
 from reports.runs import Wanted, get_run, list_runs
@@ -543,6 +545,19 @@ async def test_one_line_audits_a_plain_function(home: Path) -> None:
         "ValueError: number 3",
     )
     store.close()
+
+
+def test_prefect_sees_the_types_of_an_audited_flow() -> None:
+    """Also those that only its own module knows, and writes as text."""
+
+    @flow
+    @audited
+    def late(since: Path, day: Literal["sunday", "monday"] = "monday") -> None: ...
+
+    given = late.validate_parameters({"since": "here", "day": "sunday"})
+    assert given == {"since": Path("here"), "day": "sunday"}
+    with pytest.raises(ParameterTypeError, match="sunday"):
+        late.validate_parameters({"since": "here", "day": "friday"})
 
 
 async def test_a_run_does_not_wait_for_its_database(

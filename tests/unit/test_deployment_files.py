@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.utilities.importtools import import_object
 
+from reports.objectives import load_all
 from services.ending import grace_of
+from smartops.alerts.policy import load_policy
+from smartops.alerts.rules import OnSlo
 from smartops.durations import parse_duration
 from smartops.jobs.spec import JobSpec
 from smartops.settings import Settings
@@ -107,6 +111,25 @@ def test_the_manifest_is_whole() -> None:
         assert {"name": CONFIG["metadata"]["name"]} in refs
     labels = SET["spec"]["template"]["metadata"]["labels"]
     assert SET["spec"]["selector"]["matchLabels"] == labels
+
+
+def test_the_shipped_rules_of_alerts_are_about_what_ships() -> None:
+    """Jobs are called as on record: by their file, or by their flow and not by its deployment."""
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    flows = {import_object(deployment["entrypoint"]).name for deployment in deployments}
+    known = flows | {file.stem for file in (ROOT / "deployments/jobs").glob("*.yaml")}
+    rules = load_policy(ROOT / "deployments/alerts").rules
+    named = {job for rule in rules for job in rule.names() if "*" not in job}
+    assert named
+    assert named <= known
+    there = [
+        (promise.job, one.called)
+        for promise in load_all(ROOT / "deployments/slo")
+        for one in promise.objectives
+    ]
+    burning = [rule for rule in rules if isinstance(rule, OnSlo)]
+    assert burning
+    assert all(any(rule.wants(*one) for one in there) for rule in burning)
 
 
 class _Run:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from uuid import UUID
 
 from prefect.events.clients import get_events_subscriber
@@ -42,6 +43,12 @@ class Expected:
         if run is not None:
             self._until[run] = time.monotonic() + _EXPECTED_S
         self._any.set()
+
+    def due(self, run: UUID, at: datetime) -> None:
+        """Note when a run may be taken that was left, as it may not start early."""
+        left_s = (at - datetime.now(UTC)).total_seconds()
+        if left_s > 0:
+            asyncio.get_running_loop().call_later(left_s, self.heard, run)
 
     def seen(self, runs: Iterable[UUID]) -> None:
         """Note that runs have come."""

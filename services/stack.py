@@ -60,7 +60,7 @@ def prefect_environment(settings: Settings, api_url: str) -> dict[str, str]:
         "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
         "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "smartops",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "5",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
         "SMARTOPS_HOME": str(settings.home),

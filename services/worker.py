@@ -195,7 +195,8 @@ class SmartOpsWorker(ProcessWorker):
             self._leave(flow_run)
             return
         if not await self._may_start(flow_run):
-            self._not_before[flow_run.id] = gate.due_at(flow_run)
+            self._not_before[flow_run.id] = due = gate.due_at(flow_run)
+            self._expected.due(flow_run.id, due)
             self._leave(flow_run)
             return
         claim = uuid7()
@@ -324,6 +325,7 @@ class SmartOpsWorker(ProcessWorker):
         finally:
             self._under_way.discard(flow_run.id)
             self._release_limit_slot(flow_run.id)
+            self._expected.heard(None)  # others may have waited for its end
 
     async def run(
         self,

@@ -143,27 +143,29 @@ class ModbusDevice(DeviceConnection):
             raise ValueError("baud rate, parity and stop bits go with rtu")
         return self
 
+    def connection(self) -> modbus.Connection:
+        """Return what the driver needs."""
+        return modbus.Connection(
+            name=self.connection_name,
+            host=self.host,
+            port=self.port,
+            unit=self.unit,
+            timeout=self.timeout,
+            tags=tuple(self.tags),
+            max_gap=self.max_gap,
+            max_registers=self.max_registers,
+            max_bits=self.max_bits,
+            transport=self.transport,
+            line=self._line(),
+            pause=self.pause,
+            late=self.late_answers,
+            patience=self.patience(),
+            holes=tuple(Hole(hole.area, hole.first, hole.last) for hole in self.holes),
+        )
+
     def open(self) -> AbstractAsyncContextManager[modbus.ModbusDriver]:
         """Connect, alone on the wire, for the length of an ``async with``."""
-        return modbus.open_device(
-            modbus.Connection(
-                name=self.connection_name,
-                host=self.host,
-                port=self.port,
-                unit=self.unit,
-                timeout=self.timeout,
-                tags=tuple(self.tags),
-                max_gap=self.max_gap,
-                max_registers=self.max_registers,
-                max_bits=self.max_bits,
-                transport=self.transport,
-                line=self._line(),
-                pause=self.pause,
-                late=self.late_answers,
-                patience=self.patience(),
-                holes=tuple(Hole(hole.area, hole.first, hole.last) for hole in self.holes),
-            )
-        )
+        return modbus.open_device(self.connection())
 
     def _line(self) -> modbus.SerialLine | None:
         if self.transport != "rtu":

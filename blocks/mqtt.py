@@ -135,26 +135,28 @@ class MqttBroker(DeviceConnection):
             self.will_topic, self.will_payload, self.will_qos, self.will_retain, self.will_delay
         )
 
+    def connection(self, session: str = "") -> mqtt.Connection:
+        """Return what the driver needs."""
+        return mqtt.Connection(
+            name=self.connection_name,
+            host=self.host,
+            port=self.port,
+            transport=self.transport,
+            path=self.path,
+            version=self.version,
+            username=self.username,
+            password=self.password.get_secret_value() if self.password else None,
+            tls=self.tls,
+            ca_file=self.ca_file,
+            client_certificate=self.client_certificate,
+            client_key=self.client_key,
+            timeout=self.timeout,
+            session=session,
+            cbor=self.cbor,
+            last_will=self._will(),
+            patience=self.patience(),
+        )
+
     def open(self, session: str = "") -> AbstractAsyncContextManager[mqtt.MqttDriver]:
         """Connect for the length of an ``async with``; the broker keeps a session with a name."""
-        return mqtt.open_broker(
-            mqtt.Connection(
-                name=self.connection_name,
-                host=self.host,
-                port=self.port,
-                transport=self.transport,
-                path=self.path,
-                version=self.version,
-                username=self.username,
-                password=self.password.get_secret_value() if self.password else None,
-                tls=self.tls,
-                ca_file=self.ca_file,
-                client_certificate=self.client_certificate,
-                client_key=self.client_key,
-                timeout=self.timeout,
-                session=session,
-                cbor=self.cbor,
-                last_will=self._will(),
-                patience=self.patience(),
-            )
-        )
+        return mqtt.open_broker(self.connection(session))

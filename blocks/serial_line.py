@@ -115,6 +115,17 @@ class SerialLine(DeviceConnection):
     def _consistent(self) -> Self:
         if (self.framing == "length") != (self.length > 0):
             raise ValueError("frames of fixed length and a length go together")
+        if self.framing != "start-stop" and self.start != "02":
+            raise ValueError("start has no effect without frames between start and stop")
+        if self.framing not in {"delimiter", "start-stop"} and self.stop != "03":
+            raise ValueError("stop has no effect without a delimiter or stop bytes")
+        set_up = (self.baudrate, self.bytesize, self.parity, self.stopbits) != (9600, 8, "N", 1)
+        if self.port.startswith("socket://") and set_up:
+            raise ValueError("behind socket:// the converter itself has baud rate, bits and parity")
+        self._check_sum()
+        return self
+
+    def _check_sum(self) -> None:
         if self.checksum == "none" and self.checksum_as_hex:
             raise ValueError("without a checksum there is none to write as text")
         if self.checksum_after_stop:
@@ -124,31 +135,32 @@ class SerialLine(DeviceConnection):
             raise ValueError("checksum_covers has no effect without checksum_after_stop")
         if self.checksum_covers == "start-data-stop" and self.framing != "start-stop":
             raise ValueError("there are no start bytes that a checksum could cover")
-        return self
+
+    def connection(self) -> serial_line.Connection:
+        """Return what the driver needs."""
+        return serial_line.Connection(
+            name=self.connection_name,
+            port=self.port,
+            baudrate=self.baudrate,
+            bytesize=self.bytesize,
+            parity=self.parity,
+            stopbits=self.stopbits,
+            timeout=self.timeout,
+            patience=self.patience(),
+            late=self.late_answers,
+            silence=self.silence,
+            framing=Framing(
+                self.framing,
+                bytes.fromhex(self.start),
+                bytes.fromhex(self.stop),
+                self.length,
+                self.checksum,
+                self.checksum_as_hex,
+                self.checksum_after_stop,
+                self.checksum_covers,
+            ),
+        )
 
     def open(self) -> AbstractAsyncContextManager[serial_line.SerialDriver]:
         """Open the line alone, for the length of an ``async with``."""
-        return serial_line.open_line(
-            serial_line.Connection(
-                name=self.connection_name,
-                port=self.port,
-                baudrate=self.baudrate,
-                bytesize=self.bytesize,
-                parity=self.parity,
-                stopbits=self.stopbits,
-                timeout=self.timeout,
-                patience=self.patience(),
-                late=self.late_answers,
-                silence=self.silence,
-                framing=Framing(
-                    self.framing,
-                    bytes.fromhex(self.start),
-                    bytes.fromhex(self.stop),
-                    self.length,
-                    self.checksum,
-                    self.checksum_as_hex,
-                    self.checksum_after_stop,
-                    self.checksum_covers,
-                ),
-            )
-        )
+        return serial_line.open_line(self.connection())

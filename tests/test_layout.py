@@ -16,7 +16,15 @@ import yaml
 from prefect.utilities.importtools import import_object
 from pydantic import BaseModel
 
-from blocks import BrowserProfile, HttpService, ModbusDevice, MqttBroker, SerialLine
+from blocks import (
+    BrowserProfile,
+    HttpService,
+    ModbusDevice,
+    MqttBroker,
+    OpcUaServer,
+    SerialLine,
+)
+from blocks.modbus import AddressRange
 from reports.own import files as own_reports
 from reports.own import spec as own_spec
 from scripts.alert_option_tests import ALERT_OPTION_TESTS
@@ -26,8 +34,10 @@ from scripts.report_option_tests import REPORT_OPTION_TESTS
 from services import automation_files
 from smartops.alerts import policy as alert_policy
 from smartops.alerts import rules as alert_rules
+from smartops.drivers.device_tag import DeviceTag, Interlock
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tag_files import load_map, load_tags
+from smartops.drivers.tags import Tag
 from smartops.jobs import graph, loader
 from smartops.jobs.alerting import Alert
 from smartops.jobs.event_sources import load_sources
@@ -238,20 +248,30 @@ def test_each_option_has_a_test() -> None:
         assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE), test
 
 
-def test_options_of_devices_have_tests() -> None:
-    """Each row names a field of a connection or of a tag, and a test that there is."""
-    groups: dict[str, type[BaseModel]] = {
-        "MQTT broker": MqttBroker,
-        "Modbus device": ModbusDevice,
-        "serial line": SerialLine,
-        "OPC UA tag": OpcTag,
+def test_each_option_of_devices_has_a_test() -> None:
+    """The same for connections to devices and their tags; what all tags have stands there once."""
+    common = set(DeviceTag.model_fields)
+    groups: dict[str, tuple[type[BaseModel], set[str]]] = {
+        "MQTT broker": (MqttBroker, set()),
+        "Modbus device": (ModbusDevice, set()),
+        "OPC UA server": (OpcUaServer, set()),
+        "serial line": (SerialLine, set()),
+        "hole": (AddressRange, set()),
+        "interlock": (Interlock, set()),
+        "tag": (DeviceTag, set()),
+        "Modbus tag": (Tag, common),
+        "OPC UA tag": (OpcTag, common),
     }
-    for option, test in DEVICE_OPTION_TESTS.items():
-        group, _, name = option.partition(".")
-        assert name in groups[group].model_fields, option
-        file, _, function = test.partition("::")
+    assert set(DEVICE_OPTION_TESTS) == {
+        f"{group}.{name}"
+        for group, (model, left_out) in groups.items()
+        for name in model.model_fields
+        if name not in left_out
+    }
+    for test in DEVICE_OPTION_TESTS.values():
+        file, _, name = test.partition("::")
         text = (ROOT / file).read_text()
-        assert re.search(rf"^(async )?def {function}\(", text, re.MULTILINE), test
+        assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), test
 
 
 def test_each_option_of_alerts_has_a_test() -> None:

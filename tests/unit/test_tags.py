@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 import struct
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from pydantic import ValidationError
 from blocks import ModbusDevice
 from smartops.drivers import opcua_ranges
 from smartops.drivers.coalesce import MAX_WORDS, plan_reads
+from smartops.drivers.device_tag import Interlock
 from smartops.drivers.opcua_tags import OpcTag
+from smartops.drivers.readings import Reading
 from smartops.drivers.tag_files import load_map, load_tags
 from smartops.drivers.tags import Tag, check_map
 from smartops.errors import BadInput
@@ -258,6 +261,17 @@ def test_a_map_whose_tags_overlap_is_refused() -> None:
     check_map([long, tag(name="other", kind="u16", area="input", address=11)])
     with pytest.raises(ValueError, match="no tag: 'door'"):
         check_map([tag(allow_write=True, interlocks=[{"tag": "door", "value": 1}])])
+
+
+@pytest.mark.parametrize(
+    ("op", "held"),
+    [("==", {5}), ("!=", {4, 6}), ("<", {4}), ("<=", {4, 5}), (">", {6}), (">=", {5, 6})],
+)
+def test_how_an_interlock_compares(op: Any, held: set[int]) -> None:
+    """What the other tag holds stands on the left."""
+    lock = Interlock(tag="level", op=op, value=5)
+    readings = [Reading("level", n, "", "good", "", datetime.now(UTC)) for n in (4, 5, 6)]
+    assert {reading.value for reading in readings if not lock.problem(reading)} == held
 
 
 def test_maps_as_plc_tools_export_them(tmp_path: Path) -> None:

@@ -26,11 +26,7 @@ from prefect.runner._process_manager import ProcessHandle
 from prefect.states import Pending, Scheduled
 from prefect.types._datetime import now
 from prefect.utilities.engine import propose_state
-from prefect.workers.process import (
-    ProcessJobConfiguration,
-    ProcessWorker,
-    ProcessWorkerResult,
-)
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 from uuid6 import uuid7
 
 from services import copies, gate, push

@@ -95,10 +95,19 @@ def lines(store: Store, period: Period) -> list[Line]:
     return found
 
 
-def kept(connection: sa.Connection, job: str, promise: Objective, period: Period) -> Kept:
-    """Return how far a promise was kept over a period."""
+def kept(
+    connection: sa.Connection,
+    job: str,
+    promise: Objective,
+    period: Period,
+    since: datetime | None = None,
+) -> Kept:
+    """Return how far a promise was kept over a period.
+
+    ``since`` is from when a job is to be fresh that is not on record at all; None: from ever.
+    """
     if promise.kind == "freshness":
-        return _freshness(connection, job, promise.limit or timedelta(), period)
+        return _freshness(connection, job, promise.limit or timedelta(), period, since)
     good = bad = 0
     for _, state, started, ended in run_numbers.run_rows(connection, period, job):
         if promise.limit is None:
@@ -110,7 +119,9 @@ def kept(connection: sa.Connection, job: str, promise: Objective, period: Period
     return Kept(good, bad)
 
 
-def _freshness(connection: sa.Connection, job: str, limit: timedelta, period: Period) -> Kept:
+def _freshness(
+    connection: sa.Connection, job: str, limit: timedelta, period: Period, since: datetime | None
+) -> Kept:
     run = models.job_run
     well = (run.c.job == job) & (run.c.state == "completed") & ~run.c.rehearsal
     before = sa.select(sa.func.max(run.c.ended_at)).where(
@@ -121,7 +132,7 @@ def _freshness(connection: sa.Connection, job: str, limit: timedelta, period: Pe
         models.job_revision.c.job == job, models.job_revision.c.first_seen_at < period.end
     )
     last: datetime | None = connection.execute(before).scalar()
-    last = last or connection.execute(known).scalar()
+    last = last or connection.execute(known).scalar() or since
     ends = sa.select(run.c.ended_at).where(
         well, run.c.ended_at >= period.start, run.c.ended_at < period.end
     )

@@ -45,14 +45,22 @@ class Promises:
 
 
 def burning(
-    page: Page, contexts: Contexts, rule: OnSlo, promises: list[Objectives], now: datetime
+    page: Page,
+    contexts: Contexts,
+    rule: OnSlo,
+    promises: list[Objectives],
+    since: datetime,
+    now: datetime,
 ) -> Iterator[Finding]:
-    """Yield for each objective that a rule is about whether it burns too fast."""
+    """Yield for each objective that a rule is about whether it burns too fast.
+
+    ``since`` is when alerts were switched on: a job that never ran is to be fresh from then.
+    """
     period = Period(now - rule.over, now)
     for of_job in promises:
         for promise in of_job.objectives:
             if rule.wants(of_job.job, promise.called):
-                kept = slo.kept(page, of_job.job, promise, period)
+                kept = slo.kept(page, of_job.job, promise, period, since)
                 rate = kept.spent(promise.target)
                 enough = promise.kind == "freshness" or kept.good + kept.bad >= rule.least_runs
                 burn = Burn(

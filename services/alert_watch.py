@@ -50,7 +50,7 @@ class Watch:
             if isinstance(rule, OnSilence):
                 found = self._silent(page, contexts, rule, since, now)
             elif isinstance(rule, OnSlo):
-                found = self._burning(page, contexts, rule, opened, now)
+                found = self._burning(page, contexts, rule, opened, since, now)
             else:
                 continue
             for finding in found:
@@ -89,10 +89,11 @@ class Watch:
         contexts: Contexts,
         rule: OnSlo,
         opened: Mapping[str, Episode],
+        since: datetime,
         now: datetime,
     ) -> Iterator[Finding]:
         left = {e.subject: e.details["name"] for e in opened.values() if e.rule == rule.name}
-        for finding in burning(page, contexts, rule, self._promises.now(), now):
+        for finding in burning(page, contexts, rule, self._promises.now(), since, now):
             left.pop(finding.subject, None)
             yield finding
         for subject, job in left.items():  # what is not promised any more cannot burn

@@ -478,6 +478,18 @@ def test_what_was_not_there_cannot_be_stale(
     assert [episode["subject"] for episode in episodes(store)] == ["fill freshness"]
 
 
+def test_a_job_that_never_ran_is_to_be_fresh_from_when_alerts_are_on(
+    plantlet: Plantlet, store: Store, promises: Path
+) -> None:
+    """So that a new installation does not begin with an alert."""
+    judge = Judge(store, policy({"on": "slo"}))
+    now = datetime.now(UTC) - timedelta(hours=1)
+    judge.judge(now + timedelta(minutes=20), watch=True)
+    assert episodes(store) == []
+    judge.judge(now + timedelta(hours=6), watch=True)
+    assert [episode["subject"] for episode in episodes(store)] == ["fill freshness"]
+
+
 def test_an_alert_ends_with_what_its_rule_is_about(plantlet: Plantlet, store: Store) -> None:
     """A rule that is about other jobs now will never say that all is well."""
     plantlet.run(fails="a")

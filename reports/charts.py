@@ -60,6 +60,7 @@ _STYLE: Any = {
     "text.parse_math": False,
 }
 _WIDTH = 7.2
+_DAY_S = 86_400
 _MOST_LABELS = 16
 _LONGEST_LABEL = 34
 _MOST_CHARACTERS = 90
@@ -124,6 +125,8 @@ def _bars(axes: Axes, chart: Bars) -> None:
         else:
             axes.bar(places, values, bottom=below, width=0.8, **style)
         below = [a + b for a, b in zip(below, values, strict=True)]
+    if not any(below):
+        (axes.set_xlim if chart.lying else axes.set_ylim)(0, 1)
     if chart.lying:
         axes.set_yticks(places, [_short(label) for label in chart.labels])
         axes.invert_yaxis()
@@ -208,10 +211,12 @@ def _timeline(axes: Axes, chart: Timeline, zone: str) -> None:
     axes.invert_yaxis()
     ticks = [longest * step / 5 for step in range(6)]
     form = "%H:%M:%S" if longest > 30 else "%H:%M:%S.%f"
-    begun = chart.start.astimezone(ZoneInfo(zone))
     cut = None if longest > 30 else -4
-    moments = [(begun + timedelta(seconds=tick)).strftime(form)[:cut] for tick in ticks]
-    axes.set_xticks(ticks, moments)
+    if longest > _DAY_S:
+        form = "%d %b %H:%M"
+    moments = [chart.start + timedelta(seconds=tick) for tick in ticks]
+    own = ZoneInfo(zone)
+    axes.set_xticks(ticks, [moment.astimezone(own).strftime(form)[:cut] for moment in moments])
     axes.grid(axis="x")
 
 

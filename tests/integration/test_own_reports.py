@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import textwrap
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -410,3 +411,12 @@ def test_the_examples_are_made(history: Store, home: Path) -> None:
     outside = build(history, "outside-limits")
     assert outside.table("outside").rows[0][:4] == ("plant-line/tank_level", 20, 80, 0)
     assert outside.summary == ("Nothing was outside of its limits.",)
+
+
+def test_the_report_of_the_docs_is_made(history: Store, write: Write) -> None:
+    """As it stands there."""
+    page = (ROOT / "docs/how-to/reports.md").read_text()
+    text = re.search(r"```yaml\n# deployments/reports/failures.yaml\n(.*?)```", page, re.DOTALL)
+    assert text is not None
+    (files.folder() / "failures.yaml").write_text(text[1])
+    assert build(history, "failures").table("failed").rows == ()

@@ -20,7 +20,7 @@ from pypdf import PdfReader
 
 from benchmarks.year import Plant, load
 from flows import reporting
-from reports import as_html, as_pdf, catalogue, mail
+from reports import as_html, as_pdf, catalogue, charts, mail
 from reports.document import Bars, Column, Document, Lines, Section, Series, Span, Table, Timeline
 from reports.period import whole
 from smartops import errors
@@ -117,6 +117,28 @@ def test_the_page_needs_no_network_and_runs_no_foreign_script(
     assert "tank-guard" in labels
     assert len(labels) > 20
     assert len(ids) == len(set(ids))
+
+
+def test_a_timeline_says_when_things_were() -> None:
+    """To the hundredth of a second, to the second, or with the day: whatever tells them apart."""
+    for end_s, said in ((9.0, "01:00:01.80"), (9000.0, "01:30:00"), (600_000.0, "28 Mar 10:20")):
+        drawn = charts.svg(Timeline("t", "T", "s", START, (Span("r", 0, end_s, "failed"),)), "CET")
+        assert f">{said}<" in drawn
+
+
+def test_bars_of_nothing_begin_at_zero() -> None:
+    """Where all is well there is nothing below it."""
+    for lying in (False, True):
+        bars = Bars("b", "B", "s", ("x", "y"), (Series("n", (0.0, None)),), lying=lying)
+        assert not re.search(r">[-\N{MINUS SIGN}]\d", charts.svg(bars, "UTC"))
+
+
+def test_a_heading_stands_once() -> None:
+    """A table that is called as its section is has its heading for those alone who do not see."""
+    parts = tuple(Table(name, title, (), ()) for name, title in (("a", "All"), ("b", "Some")))
+    html = as_html.as_html(Document("x", "X", DAY, sections=(Section("All", parts),))).decode()
+    assert '<h3 id="a" class="same">All</h3>' in html
+    assert '<h3 id="b">Some</h3>' in html
 
 
 def test_a_long_table_says_that_there_is_more() -> None:

@@ -19,6 +19,7 @@ from smartops.audit.event_rows import EventRow, event_rows, keyset
 from smartops.audit.events import NO_RUN
 from smartops.audit.store import Store
 from smartops.errors import BadInput
+from smartops.whole_zip import new_zip
 
 _WORD = "records.pruned"
 _VERIFIER = Path(__file__).with_name("verifier.py")
@@ -48,28 +49,22 @@ def export(store: Store, path: Path, run_id: UUID | None = None) -> Export:
     What came after the last seal is left out. Raises BadInput where there is nothing to write, or
     the file cannot be, or is there.
     """
-    if path.exists():
-        raise BadInput(f"{path} is there already; name another file")
-    try:
-        with store.snapshot() as connection, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as to:
-            to.writestr("README.txt", _README)
-            to.write(_VERIFIER, "verify.py")
-            if run_id is None:
-                lines: Iterable[dict[str, Any]] = _all_events(connection, store.is_server)
-                wanted = None
-            else:
-                wanted = _seals_of(connection, run_id)
-                lines = _events_around(connection, run_id)
-            events = _write(to, "events.jsonl", lines)
-            seals = _write(to, "seals.jsonl", _seals(connection, wanted))
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
-    if not events:
-        path.unlink()
-        raise BadInput(
-            "there are no sealed events to export" + (f" of run {run_id}" if run_id else ""),
-            hint="The recorder seals every few seconds (`smartops up`).",
-        )
+    with new_zip(path) as to, store.snapshot() as connection:
+        to.writestr("README.txt", _README)
+        to.write(_VERIFIER, "verify.py")
+        if run_id is None:
+            lines: Iterable[dict[str, Any]] = _all_events(connection, store.is_server)
+            wanted = None
+        else:
+            wanted = _seals_of(connection, run_id)
+            lines = _events_around(connection, run_id)
+        events = _write(to, "events.jsonl", lines)
+        if not events:
+            raise BadInput(
+                "there are no sealed events to export" + (f" of run {run_id}" if run_id else ""),
+                hint="The recorder seals every few seconds (`smartops up`).",
+            )
+        seals = _write(to, "seals.jsonl", _seals(connection, wanted))
     return Export(events, seals)
 
 

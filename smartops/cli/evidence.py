@@ -18,6 +18,7 @@ from smartops.cli.options import AsJson
 from smartops.cli.output import out, print_json
 from smartops.errors import BadInput
 from smartops.file_names import file_name
+from smartops.whole_zip import new_zip
 
 if TYPE_CHECKING:
     from reports.evidence import Evidence
@@ -59,19 +60,16 @@ def _write(
     """Write the file; return what has become of each piece of evidence."""
     states: dict[str, str] = {}
     manifest: list[dict[str, Any]] = []
-    try:
-        with zipfile.ZipFile(output, "x", zipfile.ZIP_DEFLATED) as to:
-            to.writestr("run.json", _text(detail.as_json()))
-            _add_record(store, to, detail)
-            for piece in found:
-                name = f"evidence/{file_name(piece.step)}/{piece.step_run_id}/{piece.name}"
-                content, states[name] = _read(piece)
-                if content is not None:
-                    to.writestr(name, content)
-                manifest.append({"file": name, "state": states[name], **asdict(piece)})
-            to.writestr("evidence.json", _text(manifest))
-    except OSError as error:
-        raise BadInput(f"{output} cannot be written: {error.strerror or error}") from error
+    with new_zip(output) as to:
+        to.writestr("run.json", _text(detail.as_json()))
+        _add_record(store, to, detail)
+        for piece in found:
+            name = f"evidence/{file_name(piece.step)}/{piece.step_run_id}/{piece.name}"
+            content, states[name] = _read(piece)
+            if content is not None:
+                to.writestr(name, content)
+            manifest.append({"file": name, "state": states[name], **asdict(piece)})
+        to.writestr("evidence.json", _text(manifest))
     return states
 
 

@@ -13,6 +13,7 @@ from smartops.durations import Duration, format_duration
 from smartops.errors import BadInput
 from smartops.plain_yaml import PlainLoader
 from smartops.vocabulary import Strict
+from smartops.yaml_problems import first_problem
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
@@ -85,8 +86,6 @@ def _load(path: Path) -> Objectives:
         content = yaml.load(path.read_text("utf-8"), PlainLoader)  # noqa: S506 - a safe one
         return Objectives.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path}: {where}: {first['msg']}") from None
+        raise BadInput(f"{path}: {first_problem(error)}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise BadInput(f"{path}: {' '.join(str(error).split())}") from None

@@ -79,6 +79,14 @@ def explain(
         yield FileProblem(name, line_of(root, path), dotted(path), _message(detail))
 
 
+def first_problem(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a document, behind where it stands in it."""
+    first = error.errors(include_url=False)[0]
+    where = dotted(first["loc"])
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
+
+
 def _message(detail: Any) -> str:
     match detail["type"]:
         case "extra_forbidden":

@@ -15,6 +15,7 @@ from smartops.drivers.device_tag import DeviceTag, check_names
 from smartops.drivers.tags import Tag, check_map
 from smartops.errors import BadInput
 from smartops.plain_yaml import PlainLoader, plain_value
+from smartops.yaml_problems import first_problem
 
 T = TypeVar("T", bound=DeviceTag)
 _DELIMITERS = ",;\t"
@@ -54,9 +55,7 @@ def load_map(
         tags = TypeAdapter(tuple[kind, ...]).validate_python(rows)  # type: ignore[valid-type]
         check(tags)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path}: tag {where}: {first['msg']}") from None
+        raise BadInput(f"{path}: tag {first_problem(error)}") from None
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
     return tuple(tags)

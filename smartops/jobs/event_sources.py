@@ -18,6 +18,7 @@ from smartops.durations import Duration, duration_field
 from smartops.errors import BadInput, TemplateError
 from smartops.jobs import templating
 from smartops.plain_yaml import plain_value
+from smartops.yaml_problems import first_problem
 
 ROOT = "event"
 """What expressions of a source begin with: ``{{ event.payload.order }}``."""
@@ -161,9 +162,7 @@ def load_sources(path: Path) -> SourceFile:
     try:
         return SourceFile.model_validate(found)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise BadInput(f"{path}: {first_problem(error)}") from None
 
 
 def counts(source: MessageSource | TagSource, event: dict[str, Any]) -> bool:

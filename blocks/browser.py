@@ -6,14 +6,14 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
-from zoneinfo import available_timezones
 
 from prefect.types import SecretDict
-from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import Field, HttpUrl, SecretStr, model_validator
 
 from blocks.connection import Connection
 from smartops import redact
 from smartops.durations import Duration, duration_field
+from smartops.jobs.scheduling import ZoneName
 from smartops.page_actions import Action, Target
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class BrowserProfile(Connection):
     locale: str = Field(
         default="en-GB", title="Locale", description="Language and region that the site is told."
     )
-    timezone: str | None = Field(
+    timezone: ZoneName | None = Field(
         default=None,
         title="Time zone",
         description="The time zone that pages see, such as Europe/Berlin. Empty: the worker's.",
@@ -172,13 +172,6 @@ class BrowserProfile(Connection):
         description="Whether several steps may use the profile at the same time. Off: one after "
         "the other, as sites may end a user's session when it begins another.",
     )
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, zone: str | None) -> str | None:
-        if zone is not None and zone not in available_timezones():
-            raise ValueError(f"{zone!r} is no time zone; write one such as Europe/Berlin")
-        return zone
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

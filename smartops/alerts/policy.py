@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from smartops.alerts.rules import Name, Pattern, Rule, Severity
 from smartops.durations import Duration, duration_field
 from smartops.errors import BadInput
 from smartops.jobs.alerting import LabelName
-from smartops.jobs.scheduling import Between, known_zone
+from smartops.jobs.scheduling import Between, ZoneName
 from smartops.plain_yaml import plain_value
 from smartops.vocabulary import Strict
 
@@ -84,7 +84,7 @@ class Route(Strict):
     between: tuple[Between, ...] = Field(
         default=(), description="Times of day in which it takes alerts. Empty: always."
     )
-    timezone: str = Field(default="UTC", description="The zone of those times.")
+    timezone: ZoneName = Field(default="UTC", description="The zone of those times.")
     channels: tuple[Name, ...] = Field(default=(), description="Channels to use.")
     on_call: Name | None = Field(default=None, description="A calendar that says which.")
     wait: Duration = duration_field(
@@ -102,11 +102,6 @@ class Route(Strict):
         default=(), max_length=10, description="Who is told beside when nobody acknowledges."
     )
     go_on: bool = Field(default=False, description="Whether later routes may take the alert too.")
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, name: str) -> str:
-        return known_zone(name)
 
     @model_validator(mode="after")
     def _sensible(self) -> Route:
@@ -129,16 +124,11 @@ class Shift(Strict):
 class Calendar(Strict):
     """Who is on call when."""
 
-    timezone: str = Field(default="UTC", description="The zone of the shifts.")
+    timezone: ZoneName = Field(default="UTC", description="The zone of the shifts.")
     shifts: tuple[Shift, ...] = Field(default=(), description="All that cover a time are told.")
     otherwise: tuple[Name, ...] = Field(
         default=(), description="Channels for times that no shift covers."
     )
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, name: str) -> str:
-        return known_zone(name)
 
 
 class Maintenance(Strict):
@@ -155,12 +145,7 @@ class Maintenance(Strict):
     start: datetime | None = Field(default=None, description="From when, once; with its zone.")
     end: datetime | None = Field(default=None, description="Until when.")
     between: tuple[Between, ...] = Field(default=(), description="Times of day, again and again.")
-    timezone: str = Field(default="UTC", description="The zone of those times.")
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, name: str) -> str:
-        return known_zone(name)
+    timezone: ZoneName = Field(default="UTC", description="The zone of those times.")
 
     @model_validator(mode="after")
     def _once_or_again(self) -> Maintenance:

@@ -7,7 +7,7 @@ from datetime import date, datetime, time
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from smartops.durations import Duration, duration_field
 from smartops.vocabulary import Strict, blank_in_form
@@ -27,6 +27,10 @@ def known_zone(name: str) -> str:
     if name not in available_timezones() - _NO_PLACES:
         raise ValueError(f"{name!r} is no time zone; write one such as Europe/Berlin or UTC")
     return name
+
+
+ZoneName = Annotated[str, AfterValidator(known_zone)]
+"""The name of a time zone, such as Europe/Berlin."""
 
 
 class Schedule(Strict):
@@ -49,7 +53,7 @@ class Schedule(Strict):
         title="RRULE",
         description="A recurrence rule of RFC 5545, such as FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=18.",
     )
-    timezone: str = Field(
+    timezone: ZoneName = Field(
         default="UTC", title="Time zone", description="An IANA name, such as Europe/Berlin."
     )
     start: datetime | None = Field(
@@ -73,11 +77,6 @@ class Schedule(Strict):
     active: bool = Field(
         default=True, title="Active", description="Whether it starts runs at present."
     )
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, name: str) -> str:
-        return known_zone(name)
 
     @field_validator("cron")
     @classmethod
@@ -186,17 +185,12 @@ class SkipOn(Strict):
     between: tuple[Between, ...] = Field(
         default=(), title="Between", description="Times of day, such as a maintenance window."
     )
-    timezone: str | None = Field(
+    timezone: ZoneName | None = Field(
         default=None,
         title="Time zone",
         description="The zone of days and times. Empty: the one of the schedule.",
         json_schema_extra=blank_in_form,
     )
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, name: str | None) -> str | None:
-        return None if name is None else known_zone(name)
 
     @field_validator("holidays")
     @classmethod

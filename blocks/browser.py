@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from prefect.types import SecretDict
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 
-from blocks.connection import Connection
+from blocks.connection import Connection, plain
 from smartops import redact
 from smartops.durations import Duration, duration_field
 from smartops.jobs.scheduling import ZoneName
@@ -208,7 +208,7 @@ class BrowserProfile(Connection):
         return driver.Connection(
             name=self.connection_name,
             base_url=str(self.base_url).rstrip("/"),
-            password=_plain(self.password),
+            password=plain(self.password),
             kind=self.browser,
             proxy=self._proxy(),
             secrets=self._further_secrets(),
@@ -222,7 +222,7 @@ class BrowserProfile(Connection):
 
         if self.proxy is None:
             return None
-        password = _plain(self.proxy_password)
+        password = plain(self.proxy_password)
         return driver.Proxy(self.proxy, self.proxy_bypass, self.proxy_username, password)
 
     def _login(self) -> driver.Login | None:
@@ -237,7 +237,3 @@ class BrowserProfile(Connection):
         from smartops.drivers import browser as driver  # noqa: PLC0415 - Playwright is slow to import
 
         return driver.open_page(self.connection)
-
-
-def _plain(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None

@@ -19,6 +19,11 @@ from smartops.rehearsal import TWIN, rehearsing
 C = TypeVar("C", bound="Connection")
 
 
+def plain(secret: SecretStr | None) -> str | None:
+    """Return a secret as the drivers take it, None where none is given."""
+    return None if secret is None else secret.get_secret_value()
+
+
 def quarantine_after_field() -> Any:
     """Return the field ``quarantine_after``, which the connections to devices have."""
     return Field(

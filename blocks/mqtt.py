@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from blocks.connection import (
     DeviceConnection,
+    plain,
     quarantine_after_field,
     quarantine_longest_field,
 )
@@ -145,7 +146,7 @@ class MqttBroker(DeviceConnection):
             path=self.path,
             version=self.version,
             username=self.username,
-            password=self.password.get_secret_value() if self.password else None,
+            password=plain(self.password),
             tls=self.tls,
             ca_file=self.ca_file,
             client_certificate=self.client_certificate,

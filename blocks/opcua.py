@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from blocks.connection import (
     DeviceConnection,
+    plain,
     quarantine_after_field,
     quarantine_longest_field,
 )
@@ -119,7 +120,7 @@ class OpcUaServer(DeviceConnection):
             policy=self.security_policy,
             mode=self.security_mode,
             username=self.username,
-            password=self.password.get_secret_value() if self.password else None,
+            password=plain(self.password),
             user_certificate=self.user_certificate,
             user_key=self.user_key,
             pinned=self.server_fingerprint,

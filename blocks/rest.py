@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
-from blocks.connection import DeviceConnection, quarantine_longest_field
+from blocks.connection import DeviceConnection, plain, quarantine_longest_field
 from smartops import redact
 from smartops.drivers import rest
 from smartops.drivers.rest_address import Private
@@ -263,7 +263,7 @@ class HttpService(DeviceConnection):
                 self.ca_file,
                 self.client_certificate,
                 self.client_key,
-                _plain(self.client_key_password),
+                plain(self.client_key_password),
             ),
             proxy=self._proxy(),
             allowed_hosts=tuple(self.allowed_hosts),
@@ -274,11 +274,11 @@ class HttpService(DeviceConnection):
         )
 
     def _login(self) -> dict[str, Any]:
-        secret, key = _plain(self.signing_secret), _plain(self.api_key)
+        secret, key = plain(self.signing_secret), plain(self.api_key)
         return {
-            "token": _plain(self.token),
+            "token": plain(self.token),
             "username": self.username,
-            "password": _plain(self.password),
+            "password": plain(self.password),
             "api_key": rest.ApiKey(key, self.api_key_name, self.api_key_in) if key else None,
             "oauth": self._oauth(),
             "signing": rest.Signing(secret, self.signature) if secret else None,
@@ -290,21 +290,17 @@ class HttpService(DeviceConnection):
         return OAuth(
             url=str(self.oauth_url),
             client_id=self.oauth_client_id or "",
-            client_secret=_plain(self.oauth_client_secret) or "",
+            client_secret=plain(self.oauth_client_secret) or "",
             scope=self.oauth_scope,
             audience=self.oauth_audience,
-            refresh_token=_plain(self.oauth_refresh_token),
+            refresh_token=plain(self.oauth_refresh_token),
             in_body=self.oauth_in_body,
         )
 
     def _proxy(self) -> str | None:
         if self.proxy is None or self.proxy_username is None:
             return None if self.proxy is None else str(self.proxy)
-        password = quote(_plain(self.proxy_password) or "", safe="")
+        password = quote(plain(self.proxy_password) or "", safe="")
         redact.register(password)
         pair = f"{quote(self.proxy_username, safe='')}:{password}"
         return str(self.proxy).replace("://", f"://{pair}@", 1)
-
-
-def _plain(secret: SecretStr | None) -> str | None:
-    return None if secret is None else secret.get_secret_value()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 
 from services.alert_burn import Promises, burning
 from services.alert_findings import Contexts
 from smartops.alerts import findings as of
 from smartops.alerts.finding import Finding
 from smartops.alerts.policy import Policy
-from smartops.alerts.rules import OnSilence, OnSlo, OnSlow, Rule
+from smartops.alerts.rules import OnSilence, OnSlo, OnSlow, Rule, fits
 from smartops.audit import alert_context
 from smartops.audit.alert_book import Episode, Page
 from smartops.settings import get_settings
@@ -71,7 +70,7 @@ class Watch:
         named = {name for name in rule.jobs if not _WILD & set(name)}
         patterns = [name for name in rule.jobs if name not in named]
         known = alert_context.known_jobs(page) if patterns else []
-        fitting = {job for job in known if any(fnmatchcase(job, name) for name in patterns)}
+        fitting = {job for job in known if fits(job, patterns)}
         return sorted(named | fitting)
 
     def _silent(

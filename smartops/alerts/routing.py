@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
 from zoneinfo import ZoneInfo
 
 from smartops.alerts.policy import Calendar, Maintenance, Policy, Route
-from smartops.alerts.rules import Severity
+from smartops.alerts.rules import Severity, fits, has_labels
 from smartops.jobs.calendars import is_between
 
 NOBODY = "no route takes it at this time"
@@ -38,16 +37,10 @@ def routes_for(policy: Policy, subject: Subject, now: datetime) -> list[Route]:
 
 def _takes(route: Route, subject: Subject, now: datetime) -> bool:
     return (
-        any(fnmatchcase(subject.rule, pattern) for pattern in route.rules)
+        fits(subject.rule, route.rules)
         and subject.severity in route.severity
-        and _has(subject.labels, route.labels)
+        and has_labels(subject.labels, route.labels)
         and (not route.between or is_between(route.between, now, ZoneInfo(route.timezone)))
-    )
-
-
-def _has(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    return all(
-        label in labels and fnmatchcase(labels[label], pattern) for label, pattern in wanted.items()
     )
 
 
@@ -83,9 +76,9 @@ def in_maintenance(policy: Policy, subject: Subject, at: datetime) -> str:
 
 def _covers(window: Maintenance, subject: Subject) -> bool:
     return (
-        any(fnmatchcase(subject.rule, pattern) for pattern in window.rules)
-        and any(fnmatchcase(subject.name, pattern) for pattern in window.subjects)
-        and _has(subject.labels, window.labels)
+        fits(subject.rule, window.rules)
+        and fits(subject.name, window.subjects)
+        and has_labels(subject.labels, window.labels)
     )
 
 

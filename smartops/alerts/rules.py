@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
@@ -19,6 +20,18 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Severity = Literal["info", "warning", "critical"]
 Pattern = Annotated[str, Field(min_length=1, max_length=255)]
 Distinction = Literal["step", "error"]
+
+
+def fits(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether a name fits one of some patterns; ``*`` stands for anything."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Return whether all labels that are wanted are there, and fit their patterns."""
+    return all(
+        label in labels and fnmatchcase(labels[label], pattern) for label, pattern in wanted.items()
+    )
 
 
 class _Rule(Strict):
@@ -49,11 +62,8 @@ class _Rule(Strict):
         """Return whether the rule is about what was found at all."""
         return (
             finding.on == self.on  # type: ignore[attr-defined]
-            and any(fnmatchcase(finding.name, pattern) for pattern in self.names())
-            and all(
-                fnmatchcase(finding.labels.get(label, ""), pattern) and label in finding.labels
-                for label, pattern in self.labels.items()
-            )
+            and fits(finding.name, self.names())
+            and has_labels(finding.labels, self.labels)
         )
 
     def distinctions(self) -> tuple[Distinction, ...]:
@@ -185,9 +195,7 @@ class OnSlo(_JobRule):
 
     def wants(self, job: str, objective: str) -> bool:
         """Return whether the rule is about an objective of a job."""
-        return any(fnmatchcase(job, pattern) for pattern in self.jobs) and any(
-            fnmatchcase(objective, pattern) for pattern in self.objectives
-        )
+        return fits(job, self.jobs) and fits(objective, self.objectives)
 
 
 class OnQuarantine(_Rule):

@@ -10,6 +10,7 @@ from smartops.errors import BadInput, SmartOpsError
 from smartops.jobs.event_sources import MessageSource, SourceFile, Start, TagSource
 from smartops.jobs.param import Param
 from smartops.jobs.spec import JobSpec
+from tasks.run_context import deployed_params
 
 
 async def problems_of(file: SourceFile) -> list[str]:
@@ -66,7 +67,6 @@ async def _params(start: Start) -> tuple[dict[str, Param], set[str], bool]:
         raise BadInput(f"{start.job!r} is no job, but a flow of its own")
     try:
         params = JobSpec.model_validate(deployment.parameters["job"]).params
-        given = set(deployment.parameters.get("params") or {})
-        return dict(params), given, bool(deployment.paused)
+        return dict(params), set(deployed_params(deployment)), bool(deployment.paused)
     except (SmartOpsError, ValueError) as error:
         raise BadInput(f"job {start.job} cannot be read: {error}") from None

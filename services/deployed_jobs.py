@@ -21,7 +21,7 @@ from smartops.errors import BadInput
 from smartops.jobs.param import Param
 from smartops.jobs.revision import revision_of
 from smartops.jobs.spec import JobSpec
-from tasks.run_context import FLOW
+from tasks.run_context import FLOW, deployed_params
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -99,8 +99,7 @@ def job_or_none(deployment: DeploymentResponse) -> DeployedJob | None:
         return None
     own = [(s.slug or "", s.schedule, s.active, s.parameters) for s in deployment.schedules]
     said = [(s.slug or "", s.schedule, s.active, s.parameters) for s in schedules_of(spec)]
-    given = (deployment.parameters or {}).get("params") or {}
-    drifted = bool(given) or sorted(own, key=str) != sorted(said, key=str)
+    drifted = bool(deployed_params(deployment)) or sorted(own, key=str) != sorted(said, key=str)
     paused = bool(deployment.paused)
     return DeployedJob(
         deployment.id,

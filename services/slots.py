@@ -22,7 +22,14 @@ from smartops.audit.journal import get_journal
 from smartops.audit.open_runs import last_slots, outcomes, slots_since
 from smartops.audit.store import Store
 from smartops.jobs.admission import to_catch_up
-from tasks.run_context import REQUESTED_BY, SLOT, SLOT_ID, SLOT_JOB, SLOT_SCHEDULE
+from tasks.run_context import (
+    REQUESTED_BY,
+    SLOT,
+    SLOT_ID,
+    SLOT_JOB,
+    SLOT_SCHEDULE,
+    deployed_params,
+)
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import DeploymentSchedule
@@ -335,9 +342,7 @@ def slot_labels(
 def params_of(deployment: DeploymentResponse, schedule: DeploymentSchedule) -> dict[str, Any]:
     """Return the job's parameters for the runs of a schedule."""
     own = (schedule.parameters or {}).get("params")
-    if own is not None:
-        return dict(own)
-    return dict((deployment.parameters or {}).get("params") or {})
+    return deployed_params(deployment) if own is None else dict(own)
 
 
 def key_of(schedule: DeploymentSchedule) -> str:

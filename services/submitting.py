@@ -10,7 +10,7 @@ from services.prefect_api import TEMPLATE, deployment_named, prefect
 from smartops.errors import BadInput
 from smartops.jobs.param import from_texts
 from smartops.jobs.spec import JobSpec
-from tasks.run_context import REQUESTED_BY
+from tasks.run_context import REQUESTED_BY, deployed_params
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -68,7 +68,7 @@ async def _create(
     """Create a run of a job, or of the deployment's own; once for each key."""
     if spec is None:
         spec = JobSpec.model_validate(deployment.parameters["job"])
-        params = {**(deployment.parameters.get("params") or {}), **params}
+        params = {**deployed_params(deployment), **params}
     params = from_texts(spec.params, params)
     spec.resolve_params(params)
     run = await client.create_flow_run_from_deployment(

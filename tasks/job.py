@@ -23,7 +23,7 @@ from smartops.errors import BadInput, ChildRunFailed, PrefectUnavailable, Unknow
 from smartops.locks import held_here
 from smartops.rehearsal import rehearsing
 from smartops.vocabulary import Effect
-from tasks.run_context import DEPTH, FLOW, LOCKS, PARENT, REQUESTED_BY
+from tasks.run_context import DEPTH, FLOW, LOCKS, PARENT, REQUESTED_BY, deployed_params
 from tasks.step import current_record, step
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ async def _start(
         deployment.id,
         parameters={
             **deployment.parameters,
-            "params": {**(deployment.parameters.get("params") or {}), **params},
+            "params": {**deployed_params(deployment), **params},
             "rehearse": rehearsing.get(),
         },
         parent_task_run_id=context.task_run.id if linked else None,

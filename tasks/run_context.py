@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakSet
 
@@ -16,6 +16,9 @@ from smartops import redact
 from smartops.audit import recording
 from smartops.audit.events import Event, RunState
 from smartops.audit.recording import RunInfo
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.responses import DeploymentResponse
 
 FLOW = "run-job"
 """The flow behind every job."""
@@ -52,6 +55,11 @@ class _Redacting(logging.Filter):
         if record.exc_info and not record.exc_text:
             record.exc_text = redact.text(logging.Formatter().formatException(record.exc_info))
         return True
+
+
+def deployed_params(deployment: DeploymentResponse) -> dict[str, Any]:
+    """Return the values of a job's parameters that its deployment gives."""
+    return dict((deployment.parameters or {}).get("params") or {})
 
 
 def install_log_filter() -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.context import FlowRunContext, TaskRunContext
+from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelling
 
@@ -24,7 +24,7 @@ from smartops.locks import held_here
 from smartops.rehearsal import rehearsing
 from smartops.vocabulary import Effect
 from tasks.run_context import DEPTH, FLOW, LOCKS, PARENT, REQUESTED_BY, deployed_params
-from tasks.step import current_record, step
+from tasks.step import current_record, step, task_run_id
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -63,7 +63,7 @@ async def run_child(job: str, params: Mapping[str, Any] | None = None) -> dict[s
                 await asyncio.shield(_cancel(client, child.id))
                 raise
             if not state.is_completed():
-                _ended[_task_run_id()] += 1
+                _ended[task_run_id()] += 1
             outputs = await _outputs(client, child.id) if state.is_completed() else {}
     except httpx.TransportError as error:
         raise PrefectUnavailable(
@@ -81,13 +81,6 @@ async def run_child(job: str, params: Mapping[str, Any] | None = None) -> dict[s
             hint=f"See `smartops run show {str(child.id)[:8]}`.",
         )
     return {"run_id": str(child.id), "job": job, "state": "completed", "outputs": outputs}
-
-
-def _task_run_id() -> UUID:
-    context = TaskRunContext.get()
-    if context is None:
-        raise RuntimeError("a step runs as a Prefect task")
-    return context.task_run.id
 
 
 def _depth() -> int:
@@ -170,9 +163,9 @@ async def _start(
         deployment = await client.read_deployment_by_name(f"{FLOW}/{job}")
     except ObjectNotFound:
         raise BadInput(f"no job {job!r} is deployed") from None
-    context, info = TaskRunContext.get(), recording.current_run()
-    if context is None or info is None:
-        raise RuntimeError("a step runs as a Prefect task")
+    task_run, info = task_run_id(), recording.current_run()
+    if info is None:
+        raise RuntimeError("a step is made in a run")
     labels: dict[str, Any] = {
         PARENT: str(info.id),
         DEPTH: depth,
@@ -187,8 +180,8 @@ async def _start(
             "params": {**deployed_params(deployment), **params},
             "rehearse": rehearsing.get(),
         },
-        parent_task_run_id=context.task_run.id if linked else None,
-        idempotency_key=f"{context.task_run.id}-{_ended[context.task_run.id]}",
+        parent_task_run_id=task_run if linked else None,
+        idempotency_key=f"{task_run}-{_ended[task_run]}",
         labels=labels,
     )
 

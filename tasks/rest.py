@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid5
 
-from prefect.context import TaskRunContext
-
 from blocks import HttpService
 from smartops.drivers.rest import Answer
 from smartops.drivers.rest_body import BIGGEST_BODY, BodyFormat, json_body
@@ -18,7 +16,7 @@ from smartops.drivers.rest_expect import Expectation
 from smartops.drivers.rest_signing import signature_headers
 from smartops.errors import BadInput
 from smartops.vocabulary import Effect
-from tasks.step import current_record, step
+from tasks.step import current_record, step, task_run_id
 
 _READING = frozenset({"GET", "HEAD"})
 _REPEATABLE = frozenset({"PUT", "DELETE"})
@@ -131,7 +129,4 @@ def with_key(headers: Mapping[str, str] | None, wanted: bool) -> dict[str, str]:
 
 def key_of_step() -> str:
     """Return a key that is the same in each attempt of this step and in no other."""
-    context = TaskRunContext.get()
-    if context is None:
-        raise RuntimeError("a step runs as a Prefect task")
-    return str(uuid5(context.task_run.id, "idempotency-key"))
+    return str(uuid5(task_run_id(), "idempotency-key"))

@@ -206,7 +206,7 @@ async def _attempt(
         record.failed(error)
         raise
     record = _open_record(definition, options, info, arguments)
-    task_run = _task_run_id()
+    task_run = task_run_id()
     effects[task_run] = record.effect
     token = recording.current_step.set(record)
     counting = tally.set(record.tally)
@@ -233,7 +233,8 @@ async def _check_still_ours(info: RunInfo) -> None:
         await asyncio.to_thread(beats.check_still_ours, info.id)
 
 
-def _task_run_id() -> UUID:
+def task_run_id() -> UUID:
+    """Return the id of the Prefect task that this step is; the same in all of its attempts."""
     context = TaskRunContext.get()
     if context is None:
         raise RuntimeError("a step runs as a Prefect task")

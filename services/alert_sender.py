@@ -92,6 +92,21 @@ class Sender:
         self._pool.shutdown(wait=True)
 
     def _deliver(self, batch: Batch) -> bool:
+        """Send a batch and conclude how it went. It never raises: nobody looks at the future."""
+        try:
+            return self._delivered(batch)
+        except SmartOpsError as error:
+            logger.warning(
+                "%s: how message %s went cannot be put on record, it is sent again later: %s",
+                batch.channel,
+                batch.id,
+                redact.text(error.one_line),
+            )
+        except Exception:
+            logger.exception("%s: what nobody thought of, in message %s", batch.channel, batch.id)
+        return False
+
+    def _delivered(self, batch: Batch) -> bool:
         channel = self.policy.channels.get(batch.channel)
         to = ", ".join(channel.to) if channel else ""
         try:

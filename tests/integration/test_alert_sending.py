@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from uuid6 import uuid7
 
 from blocks import AlertApprise, AlertSlackBot, AlertSlackWebhook
@@ -103,6 +104,30 @@ def test_from_failure_to_recovery_by_mail(plantlet: Plantlet, store: Store, mail
     assert well["Subject"] == "[recovered] fill failed (1000 times)"
     assert "http://ui/runs/" in str(bad.get_body(("plain",)))
     assert deliveries(store) == [("ops", "sent")] * 2
+
+
+def test_a_store_that_goes_away_while_a_message_is_sent(
+    plantlet: Plantlet, store: Store, mail: MailSink, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told at once, and the message is sent again once its claim has ended."""
+    rules = policy(FAILURE)
+    fail(plantlet, "fill")
+    plantlet.judge(rules)
+
+    def rename(one: str, other: str) -> None:
+        with store.transaction() as connection:
+            connection.execute(sa.text(f"ALTER TABLE {one} RENAME TO {other}"))
+
+    def load(_block: str) -> AlertChannel:
+        rename("alert_message", "away")
+        return mail.block()
+
+    assert send(store, rules, load, rounds=1) == [False]
+    assert "how message" in caplog.text
+    rename("away", "alert_message")
+    later = datetime.now(UTC) + 2 * LEASE
+    assert send(store, rules, connections(ops=mail.block()), later) == [True]
+    assert len(mail.mails) == 1
 
 
 def test_alerts_that_come_together_are_sent_together(

@@ -108,7 +108,8 @@ def _findings(fact: Fact, contexts: Contexts) -> list[Finding]:
         case "device":
             return [of.of_device(fact.body, fact.at, fact.run_id)]
         case "quality":
-            return [of.of_quality(fact.body, fact.at, fact.run_id)]
+            run = contexts.run(fact.run_id)
+            return [of.of_quality(fact.body, fact.at, fact.run_id, run)]
         case "verified":
             return [of.of_verification(fact.body, fact.at)]
         case "slot":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from uuid import UUID
 from smartops.alerts.finding import NO_ID, Finding
 from smartops.durations import format_duration
 
+_LONGEST_SUBJECT = 255
 FAILED = ("failed", "crashed")
 """The states of a run that failed."""
 Lines = tuple[tuple[str, str], ...]
@@ -195,28 +197,38 @@ _RESULTS = {"passed": "pass", "warned": "warn", "failed": "fail"}
 """What rules call the statuses that checks of data put on record."""
 
 
-def of_quality(body: Mapping[str, Any], at: datetime, run_id: UUID) -> Finding:
-    """Return what a check of data gave: a ``status`` of ``passed``, ``warned`` or ``failed``."""
+def of_quality(
+    body: Mapping[str, Any], at: datetime, run_id: UUID, run: RunContext | None
+) -> Finding:
+    """Return what a check of data gave: a ``status`` of ``passed``, ``warned`` or ``failed``.
+
+    ``run`` is the run that checked: what another job's rows meet says nothing of this one's.
+    """
     suite = str(body.get("suite", ""))
-    what = " ".join(str(body[key]) for key in ("expectation", "subject") if body.get(key))
+    parts = [str(body[key]) for key in ("dataset", "expectation", "subject") if body.get(key)]
+    what = " ".join(parts)
     status = _RESULTS.get(str(body.get("status", "")), "")
     counted = f"{body.get('bad_rows', 0)} of {body.get('checked_rows', 0)}"
-    return Finding(
+    about = run or RunContext(run_id, "", "", "", at, None)
+    whose = about.lines() if run is not None else (("Run", str(run_id)),)
+    return about.finding(
         on="quality",
         bad=status in {"warn", "fail"},
-        subject=f"{suite} {what}".strip(),
+        subject=_told_apart(" ".join(word for word in (about.job, suite, what) if word)),
         name=suite,
         at=at,
         title=f"Data of {suite}: {body.get('sentence') or what}",
-        lines=(
-            ("Suite", suite),
-            ("Check", what),
-            ("Bad rows", counted),
-            ("Run", str(run_id)),
-        ),
-        run_id=run_id,
+        lines=(("Suite", suite), ("Check", what), ("Bad rows", counted), *whose),
         status=status,
     )
+
+
+def _told_apart(text: str) -> str:
+    """Return a subject that is not too long, and still no other's."""
+    if len(text) <= _LONGEST_SUBJECT:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{text[: _LONGEST_SUBJECT - 17]} {digest}"
 
 
 def of_verification(body: Mapping[str, Any], at: datetime) -> Finding:

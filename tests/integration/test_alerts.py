@@ -333,6 +333,38 @@ def test_a_check_of_data(plantlet: Plantlet, store: Store) -> None:
     assert not_sent(store) == ["the rule is not for warn"]
 
 
+def test_checks_of_data_are_told_apart(plantlet: Plantlet, store: Store) -> None:
+    """What another job, or another part of the rows, meets ends nothing; rehearsals do not count.
+
+    What the job says for its alerts stands in this one too.
+    """
+    rules = policy({"on": "quality"})
+    what: dict[str, Any] = {"suite": "readings", "expectation": "not_null", "subject": "value"}
+    what |= {"bad_rows": 2, "sentence": "2 of 9 rows"}
+    spec = json.dumps({"alert": {"check": ["Is it on?"], "labels": {"line": "3"}}})
+    about = {"revision": "2" * 64, "spec": spec}
+
+    def check(job: str, dataset: str, status: str, **fields: Any) -> None:
+        run_id = plantlet.run(job, **fields)
+        body = {**what, "dataset": dataset, "status": status, "checked_rows": 9}
+        plantlet.tell("quality", body, run_id)
+        plantlet.judge(rules)
+
+    check("fill", "first", "failed", rehearsal=True)
+    assert episodes(store) == []
+    check("fill", "first", "failed", **about)
+    check("fill", "second", "passed", **about)
+    check("pack", "first", "passed")
+    [episode] = episodes(store)
+    assert episode["state"] == "open"
+    details = json.loads(episode["details"])
+    assert (details["name"], details["labels"]) == ("readings", {"line": "3"})
+    assert details["check"] == ["Is it on?"]
+    assert ["Job", "fill"] in details["lines"]
+    check("fill", "first", "passed", **about)
+    assert episodes(store)[0]["state"] == "ended"
+
+
 def test_a_record_that_was_altered(plantlet: Plantlet, store: Store) -> None:
     """What a verification finds is a fact like the others."""
     rules = policy({"on": "verification", "severity": "critical"})

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from uuid6 import uuid7
 
 from smartops.alerts.finding import Finding
+from smartops.alerts.findings import of_quality
 from smartops.alerts.judging import Known, Mute, judge
 from smartops.alerts.message import Said, compose
 from smartops.alerts.policy import Policy, load_policy
@@ -116,6 +117,15 @@ def test_fingerprints() -> None:
     assert fingerprint(apart, one) != fingerprint(apart, other)
     assert fingerprint(plain, one) != fingerprint(rule(name="q", on="failure"), one)
     assert fingerprint(plain, one) != fingerprint(plain, a_finding(subject="pack"))
+
+
+def test_long_subjects_stay_apart() -> None:
+    """A check of data with long names fits into its column, and is no other's."""
+    found = {
+        of_quality({"suite": "s", "dataset": "d" * 300, "subject": end}, TUESDAY, RUN, None).subject
+        for end in ("one", "other")
+    }
+    assert (len(found), {len(subject) for subject in found}) == (2, {255})
 
 
 RUN = uuid7()

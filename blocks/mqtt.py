@@ -75,10 +75,9 @@ class MqttBroker(DeviceConnection):
         description="Whether messages hold CBOR that do not say what they hold, as those of MQTT 5 "
         "can.",
     )
-    will_topic: str | None = Field(
-        default=None,
-        min_length=1,
-        pattern=r"^[^+#\x00]+$",
+    will_topic: str = Field(
+        default="",
+        pattern=r"^[^+#\x00]*$",
         title="Last will: topic",
         description="Where the broker publishes a message for us when the connection ends without "
         "a goodbye, as the process or the machine has gone; empty: nowhere.",
@@ -86,7 +85,7 @@ class MqttBroker(DeviceConnection):
     will_payload: str = Field(
         default="", title="Last will: payload", description="What the message says, as a text."
     )
-    will_qos: mqtt.Qos = Field(default=1, title="Last will: QoS", description="Of the message.")
+    will_qos: mqtt.Qos = Field(default=1, title="Last will: QoS", description="0, 1 or 2.")
     will_retain: bool = Field(
         default=False,
         title="Last will: retain",
@@ -122,7 +121,7 @@ class MqttBroker(DeviceConnection):
         return self
 
     def _check_will(self) -> None:
-        if self.will_topic is None:
+        if not self.will_topic:
             for name in ("will_payload", "will_qos", "will_retain", "will_delay"):
                 if getattr(self, name) != type(self).model_fields[name].get_default():
                     raise ValueError(f"{name} has no effect without will_topic")
@@ -130,7 +129,7 @@ class MqttBroker(DeviceConnection):
             raise ValueError("will_delay needs MQTT 5")
 
     def _will(self) -> LastWill | None:
-        if self.will_topic is None:
+        if not self.will_topic:
             return None
         return LastWill(
             self.will_topic, self.will_payload, self.will_qos, self.will_retain, self.will_delay

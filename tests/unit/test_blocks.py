@@ -148,7 +148,6 @@ def test_loading_a_connection_makes_its_secrets_known() -> None:
         ({"will_retain": True}, "will_retain has no effect without will_topic"),
         ({"will_topic": "a", "will_delay": "5s", "version": "3.1.1"}, "needs MQTT 5"),
         ({"will_topic": "plant/+"}, "pattern"),
-        ({"will_topic": ""}, "at least 1"),
         ({"client_certificate": "c.pem", "tls": True}, "go together"),
     ],
 )

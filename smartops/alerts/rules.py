@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -198,7 +198,15 @@ class OnSlo(_JobRule):
         return fits(job, self.jobs) and fits(objective, self.objectives)
 
 
-class OnQuarantine(_Rule):
+class _NoJobRule(_Rule):
+    @model_validator(mode="after")
+    def _no_labels(self) -> Self:
+        if self.labels:
+            raise ValueError("labels: jobs have labels, and this rule is about no job")
+        return self
+
+
+class OnQuarantine(_NoJobRule):
     """A device does not answer, and is left alone for a while."""
 
     on: Literal["quarantine"]
@@ -237,7 +245,7 @@ class OnQuality(_Rule):
         return "" if finding.status in self.status else f"the rule is not for {finding.status}"
 
 
-class OnVerification(_Rule):
+class OnVerification(_NoJobRule):
     """The audit record is not what it was: `smartops audit verify` found it altered."""
 
     on: Literal["verification"]

@@ -327,6 +327,14 @@ def test_what_is_sent_together() -> None:
         ({"on_call": {"line": {"timezone": "Mars/Base"}}}, "is no time zone"),
         ({"maintenance": [{"name": "m"}]}, "give start and end, or between"),
         (
+            {"rules": [{"name": "r", "on": "quarantine", "labels": {"line": "3"}}]},
+            "jobs have labels, and this rule is about no job",
+        ),
+        (
+            {"rules": [{"name": "r", "on": "verification", "labels": {"line": "3"}}]},
+            "jobs have labels, and this rule is about no job",
+        ),
+        (
             {
                 "maintenance": [
                     {"name": "m", "start": "2026-01-01T00:00", "end": "2026-01-02T00:00"}

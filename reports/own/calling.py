@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from smartops import redact
 from smartops.durations import format_duration
 from smartops.errors import BadInput, FunctionFailed
 from smartops.jobs.python_calls import CHILD, error_of
@@ -53,5 +54,5 @@ def _value(function: str, place: Path, status: int) -> Any:
     except (FileNotFoundError, ValueError):
         raise FunctionFailed(f"{function} ended its process (exit status {status})") from None
     if "error" in answer:
-        raise error_of(function, answer)
+        raise error_of(function, {**answer, "error": redact.text(answer["error"])})
     return answer["value"]

@@ -21,7 +21,7 @@ def outside(
     limits: dict[str, tuple[float | None, float | None]],
     holds_s: float = 3600.0,
 ) -> list[Row]:
-    """Return for how long each tag was below or above what it should be.
+    """Return for how long each tag was below or above what it should be, in seconds and hours.
 
     Args:
         start: The first moment that counts.
@@ -66,6 +66,8 @@ def _measured(
         "readings": len(points),
         "below_s": times["below"].total_seconds(),
         "above_s": times["above"].total_seconds(),
+        "below": times["below"] / timedelta(hours=1),
+        "above": times["above"] / timedelta(hours=1),
         "episodes": episodes,
         "outside": out_s / known_s if known_s else None,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,12 @@ from smartops.cli.options import read_params
 from smartops.cli.output import local_time, out, table
 from smartops.errors import BadInput
 from smartops.settings import get_settings
+
+if TYPE_CHECKING:
+    from reports.catalogue import Format
+    from reports.period import Span
+
+_BESIDES = ("list", "kept", "check", "apply")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -59,38 +65,50 @@ def report(
     """Make a report from the record; the same period over the same data gives the same bytes."""
     from reports import as_data, catalogue, period  # noqa: PLC0415 - slow to import
 
-    if name == "check":
-        return own_reports.check(files or [])
-    if name == "apply":
-        own_reports.apply(files or [])
-        return 0
+    if name in _BESIDES:
+        return _besides(name, files or [], digest, output)
     if files:
         raise BadInput(f"{files[0]}: files go with `smartops report check` and `apply`")
-    if name == "list":
-        out.print(table(["report", "about"], [_listed(each) for each in catalogue.names()]))
-        return 0
-    if name == "kept":
-        _kept(digest, output)
-        return 0
     if digest is not None:
         raise BadInput("--hash goes with `smartops report kept`")
+    wanted, span = _usable(form, only, last)
+    kind = catalogue.find(name)
+    zone = get_settings().report_timezone
+    time = period.between(from_, to, zone, span or kind.span, datetime.now(UTC))
+    with audit_store() as store:
+        document = catalogue.build(store, kind, time, read_params(about or [], "-p"))
+    made = catalogue.rendered(document, wanted) if only is None else as_data.as_csv(document, only)
+    _write(made, output or Path(f"{name}-{time.start:%Y-%m-%d}.{form}"))
+    return 0
+
+
+def _usable(form: str, only: str | None, last: str | None) -> tuple[Format, Span | None]:
+    """Return the format and the length of the period, where these options go together."""
+    from reports import catalogue, period  # noqa: PLC0415 - slow to import
+
     if form not in catalogue.FORMATS:
         raise BadInput(f"--format {form}: it is one of {', '.join(catalogue.FORMATS)}")
     if only is not None and form != "csv":
         raise BadInput("--table goes with --format csv")
     if last is not None and last not in period.SPANS:
         raise BadInput(f"--last {last}: it is one of {', '.join(period.SPANS)}")
-    kind = catalogue.find(name)
-    span = last or kind.span
-    zone = get_settings().report_timezone
-    time = period.between(from_, to, zone, span, datetime.now(UTC))
-    with audit_store() as store:
-        document = catalogue.build(store, kind, time, read_params(about or [], "-p"))
-    if only is not None:
-        made = as_data.as_csv(document, only)
+    return form, last
+
+
+def _besides(name: str, files: list[Path], digest: str | None, output: Path | None) -> int:
+    """Do what is no report; return the exit code."""
+    if name == "check":
+        return own_reports.check(files)
+    if name == "apply":
+        own_reports.apply(files)
+    elif files:
+        raise BadInput(f"{files[0]}: files go with `smartops report check` and `apply`")
+    elif name == "kept":
+        _kept(digest, output)
     else:
-        made = catalogue.rendered(document, form)
-    _write(made, output or Path(f"{name}-{time.start:%Y-%m-%d}.{form}"))
+        from reports import catalogue  # noqa: PLC0415 - slow to import
+
+        out.print(table(["report", "about"], [_listed(each) for each in catalogue.names()]))
     return 0
 
 

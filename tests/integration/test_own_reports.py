@@ -320,6 +320,7 @@ def test_time_outside_of_limits() -> None:
         START, START + timedelta(hours=21), rows, {"d/t": (20, 80)}, holds_s=2 * 3600
     )
     assert (found["below_s"], found["above_s"], found["episodes"]) == (7200.0, 10800.0, 3)
+    assert (found["below"], found["above"]) == (2.0, 3.0)
     assert found["outside"] == pytest.approx(5 / 6)
     (one,) = functions.outside(START, START + timedelta(hours=21), rows, {"d/t": (None, 80)})
     assert one["below_s"] == 0

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from reports.period import Period
 from smartops.audit import models
 from smartops.audit.report_tables import lock_wait
+from smartops.audit.streaming import chunks
 from smartops.fingerprint import pattern
 
 
@@ -92,8 +93,8 @@ def doubts(connection: sa.Connection, period: Period) -> list[Doubt]:
     rows = connection.execute(query).all()
     decided: dict[tuple[UUID, str | None], tuple[str, str, datetime]] = {}
     runs = sorted({row.run_id for row in rows})
-    for start in range(0, len(runs), 500):
-        of_runs = decision.c.run_id.in_(runs[start : start + 500])
+    for some in chunks(runs):
+        of_runs = decision.c.run_id.in_(some)
         told = sa.select(decision).where(of_runs).order_by(decision.c.at, decision.c.id)
         for row in connection.execute(told):
             decided[row.run_id, row.step] = (row.verdict, row.person, row.at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from smartops.audit import models
 from smartops.audit.store import Store
+from smartops.audit.streaming import chunks
 
 
 @dataclass(frozen=True)
@@ -111,23 +112,13 @@ def last_word(store: Store, run_id: UUID) -> LastWord | None:
     return LastWord(*row) if row else None
 
 
-_CHUNK = 1000
-
-
-def _chunks(ids: Collection[UUID]) -> Iterator[list[UUID]]:
-    """Divide ids so that no statement has too many."""
-    everything = list(ids)
-    for start in range(0, len(everything), _CHUNK):
-        yield everything[start : start + _CHUNK]
-
-
 def claims_of(store: Store, run_ids: Collection[UUID]) -> dict[UUID, Claim]:
     """Return the last claim on each of some runs. Raises StoreUnavailable."""
     table = models.run_process
     columns = [table.c[name] for name in Claim.__dataclass_fields__]
     found: dict[UUID, Claim] = {}
     with store.reading() as connection:
-        for chunk in _chunks(run_ids):
+        for chunk in chunks(run_ids):
             query = (
                 sa.select(*columns).where(table.c.run_id.in_(chunk)).order_by(table.c.claimed_at)
             )
@@ -141,7 +132,7 @@ def known_runs(store: Store, run_ids: Collection[UUID]) -> dict[UUID, KnownRun]:
     columns = [run.c[name] for name in KnownRun.__dataclass_fields__]
     found: dict[UUID, KnownRun] = {}
     with store.reading() as connection:
-        for chunk in _chunks(run_ids):
+        for chunk in chunks(run_ids):
             query = sa.select(run.c.id, *columns).where(run.c.id.in_(chunk))
             found |= {row[0]: KnownRun(*row[1:]) for row in connection.execute(query)}
     return found

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -34,8 +33,8 @@ from smartops.audit.rollup_counting import (
     hour_of,
 )
 from smartops.audit.store import Store
+from smartops.audit.streaming import chunks
 
-T = TypeVar("T")
 _MOST_PARTS, _MOST_HOURS, _MOST_IDS = 500, 48, 400
 _DAY = timedelta(days=1)
 _MARGIN = timedelta(days=3)
@@ -84,7 +83,7 @@ def _roll_up_some(store: Store) -> int | None:
         if until == state.seal:
             return None
         hours = sorted(hours_of(connection, parts, _kept_from(pruned(connection))))
-    for some in _chunks(hours, _MOST_HOURS):
+    for some in chunks(hours, _MOST_HOURS):
         with store.snapshot() as connection:
             runs, steps = counted(connection, some)
         if not replace_hours(store, state, State(state.seal, state.version + 1), some, runs, steps):
@@ -138,7 +137,7 @@ def hours_of(
     """Return the hours in which the runs and steps started that some events tell of."""
     event, run, step = models.event, models.job_run, models.step_run
     runs: set[UUID] = set()
-    for some in _chunks(list(parts), 50):
+    for some in chunks(parts, 50):
         ranges = [
             (event.c.stream == part.stream) & event.c.seq.between(part.first, part.last)
             for part in some
@@ -147,7 +146,7 @@ def hours_of(
         query = sa.select(event.c.run_id).where(sa.or_(*ranges), about).distinct()
         runs.update(connection.execute(query).scalars())
     hours: set[datetime] = set()
-    for ids in _chunks(sorted(runs), _MOST_IDS):
+    for ids in chunks(sorted(runs), _MOST_IDS):
         for column, starts in ((run.c.id, run.c.started_at), (step.c.run_id, step.c.started_at)):
             rows = connection.execute(sa.select(starts).where(column.in_(ids))).scalars()
             hours.update(hour_of(started) for started in rows)
@@ -198,7 +197,7 @@ def replace_hours(
         if not _advance(connection, known, new):
             return False
         for table in (rollup_run, rollup_step):
-            for some in _chunks(hours, _MOST_IDS):
+            for some in chunks(hours, _MOST_IDS):
                 connection.execute(sa.delete(table).where(table.c.hour.in_(some)))
         _insert(connection, rollup_run, [_run_row(key, sums) for key, sums in runs.items()])
         _insert(connection, rollup_step, [_step_row(key, sums) for key, sums in steps.items()])
@@ -269,11 +268,6 @@ def _extent(connection: Connection) -> tuple[datetime | None, datetime | None]:
     if first is None:
         return None, None
     return hour_of(first), hour_of(max(last, later) if later else last)
-
-
-def _chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
 
 
 class Roller:

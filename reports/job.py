@@ -23,6 +23,7 @@ from reports.document import (
     Timeline,
     table_of,
 )
+from reports.evidence import evidence_of
 from reports.operations import FAILURES
 from reports.period import Period
 from reports.runs import RunDetail, get_run
@@ -153,15 +154,14 @@ _FILES = (
 
 def _of_run(store: Store, detail: RunDetail, zone: str) -> Document:
     run = detail.run
-    step, artifact = models.step_run, models.artifact
+    step = models.step_run
     with store.reading() as connection:
         attempts = connection.execute(
             sa.select(step)
             .where(step.c.run_id == run.run_id)
             .order_by(step.c.started_at, step.c.id)
         ).all()
-        kept = sa.select(artifact).where(artifact.c.run_id == run.run_id)
-        files = connection.execute(kept.order_by(artifact.c.stored_at, artifact.c.id)).all()
+    files = evidence_of(store, run.run_id)
     known = [moment for row in attempts for moment in (row.started_at, row.ended_at) if moment]
     end = run.ended_at or max([run.started_at, *known])
     period = Period(run.started_at, max(end, run.started_at + timedelta(milliseconds=1)), zone)

@@ -33,7 +33,7 @@ class JobNumbers:
 
     states: Counter[str] = field(default_factory=Counter)
     durations_us: array[int] = field(default_factory=lambda: array("q"))
-    """Of the runs that completed."""
+    """Of the runs that completed; in order, once all are counted."""
     ends_us: array[int] = field(default_factory=lambda: array("q"))
     """When its runs ended, well or not; negative where not."""
     lost_us: int = 0
@@ -51,10 +51,10 @@ class JobNumbers:
         took = (ended - started) // _MICROSECOND
         if state == "completed":
             self.durations_us.append(took)
-            self.ends_us.append((ended - _EPOCH) // _MICROSECOND)
+            self.ends_us.append(_us(ended))
         elif state in BAD:
             self.lost_us += took
-            self.ends_us.append(-((ended - _EPOCH) // _MICROSECOND))
+            self.ends_us.append(-_us(ended))
 
     @property
     def runs(self) -> int:
@@ -93,11 +93,13 @@ class JobNumbers:
         return (period.seconds - self.down_us / _S) / self.failures
 
 
-def quantile(values: Sequence[int] | array[int], share: float) -> float | None:
-    """Return a quantile of microseconds in seconds, between two values by the way to the next."""
-    if not values:
+def quantile(ordered: Sequence[int] | array[int], share: float) -> float | None:
+    """Return a quantile of microseconds, which are in order, in seconds.
+
+    Between two values it goes by the way to the next.
+    """
+    if not ordered:
         return None
-    ordered = values if isinstance(values, list) else sorted(values)
     place = (len(ordered) - 1) * share
     low = int(place)
     high = min(low + 1, len(ordered) - 1)

@@ -23,6 +23,7 @@ from services.zygote import RUN_NAME
 from smartops.durations import Duration
 from smartops.jobs.spec import JobSpec
 from smartops.settings import get_settings
+from tasks.job import TIME_TO_CANCEL_S
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -52,16 +53,19 @@ class Exit:
 def grace_of(flow_run: FlowRun) -> float:
     """Return for how many seconds a run that is told to end may go on: its job says for how long.
 
-    To that comes what the process needs besides, as to report its end.
+    To that comes what the process needs besides, as to report its end, and what its children need
+    to end in order before it takes back what it has made itself.
     """
     job = (flow_run.parameters or {}).get("job")
     if not isinstance(job, dict):
         return _FLOW_S
+    kinds = {step.get("kind") for step in job.get("steps") or () if isinstance(step, dict)}
+    children_s = TIME_TO_CANCEL_S if "job" in kinds else 0.0
     cleanup: Any = job.get("cleanup") or JobSpec.model_fields["cleanup"].default
     with suppress(ValidationError):
         length = TypeAdapter(Duration).validate_python(cleanup)
         own = get_settings().ship_at_run_end.total_seconds() + _OWN_END_S
-        return float(length.total_seconds()) + own
+        return float(length.total_seconds()) + own + children_s
     return _FLOW_S
 
 

@@ -37,7 +37,8 @@ DEEPEST = 10
 _ended: Counter[UUID] = Counter()
 """How many children of a step have ended, by its task run: the next attempt starts another one."""
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.2, 2.0
-_TIME_TO_CANCEL_S = 20.0
+TIME_TO_CANCEL_S = 20.0
+"""How long a step that is broken off waits for its child to end in order."""
 _TRIES = 5
 
 
@@ -106,7 +107,9 @@ async def _started(client: PrefectClient, job: str, params: dict[str, Any], dept
 
 
 async def _take_back(client: PrefectClient, starting: asyncio.Task[FlowRun], job: str) -> None:
-    await asyncio.wait({starting}, timeout=_TIME_TO_CANCEL_S)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + TIME_TO_CANCEL_S
+    await asyncio.wait({starting}, timeout=TIME_TO_CANCEL_S)
     if not starting.done():
         starting.cancel()
         await asyncio.wait({starting})
@@ -114,7 +117,7 @@ async def _take_back(client: PrefectClient, starting: asyncio.Task[FlowRun], job
         return  # what could not be found out is said by the step's own outcome
     child = starting.result()
     current_record().child(child.id, job)
-    await _cancel(client, child.id)
+    await _cancel(client, child.id, until - loop.time())
 
 
 async def _surely_start(
@@ -198,10 +201,10 @@ async def _end_of(client: PrefectClient, run_id: UUID) -> State[Any]:
         pause_s = min(pause_s * 1.2, _LONGEST_POLL_S)
 
 
-async def _cancel(client: PrefectClient, run_id: UUID) -> None:
+async def _cancel(client: PrefectClient, run_id: UUID, within_s: float = TIME_TO_CANCEL_S) -> None:
     """Cancel the child, and give it time to end in order."""
     with contextlib.suppress(TimeoutError):  # then whoever looks at the step sees its child
-        async with asyncio.timeout(_TIME_TO_CANCEL_S):
+        async with asyncio.timeout(within_s):
             while True:
                 try:
                     await client.set_flow_run_state(run_id, Cancelling())

@@ -141,4 +141,6 @@ def test_the_time_to_end_is_the_jobs() -> None:
     """What the job gives to cleaning up, and what its process needs besides; else 30 s."""
     assert grace_of(_Run({"cleanup": "2m"})) == 127  # type: ignore[arg-type]
     assert grace_of(_Run({})) == 32  # type: ignore[arg-type]
+    parent = _Run({"steps": [{"kind": "wait"}, {"kind": "job"}]})
+    assert grace_of(parent) == 32 + 20, "its child ends first"  # type: ignore[arg-type]
     assert grace_of(_Run(None)) == 30  # type: ignore[arg-type]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from datetime import datetime
 
 from reports.as_html import as_html
 from reports.document import Document
 from smartops.errors import BrowserCrashed, MissingProgram
-
-_QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-gpu")
 
 
 def as_pdf(document: Document) -> bytes:
@@ -23,28 +20,23 @@ def as_pdf(document: Document) -> bytes:
 
 
 async def _printed(html: str) -> bytes:
-    from playwright.async_api import Error, async_playwright  # noqa: PLC0415
+    from playwright.async_api import Error  # noqa: PLC0415
 
     from smartops.drivers.browser import find_executable  # noqa: PLC0415
+    from smartops.drivers.browser_process import Launch, running  # noqa: PLC0415
 
-    args = [*_QUIET, "--no-sandbox"] if os.geteuid() == 0 else list(_QUIET)
-    async with async_playwright() as playwright:
-        try:
-            browser = await playwright.chromium.launch(executable_path=find_executable(), args=args)
-        except Error as error:
-            if "Executable doesn't exist" not in error.message:
-                raise _crashed(error) from error
-            hint = "Install Chromium, or ask for --format html."
-            raise MissingProgram("no browser is installed to print the report", hint=hint) from None
-        try:
+    launch = Launch(executable=find_executable())
+    try:
+        async with running(launch, "the printing of the report") as browser:
             context = await browser.new_context(java_script_enabled=False, offline=True)
             page = await context.new_page()
             await page.set_content(html)
             return await page.pdf(prefer_css_page_size=True, print_background=True, tagged=True)
-        except Error as error:
-            raise _crashed(error) from error
-        finally:
-            await browser.close()
+    except MissingProgram:
+        hint = "Install Chromium, or ask for --format html."
+        raise MissingProgram("no browser is installed to print the report", hint=hint) from None
+    except Error as error:
+        raise _crashed(error) from error
 
 
 def _crashed(error: Exception) -> BrowserCrashed:

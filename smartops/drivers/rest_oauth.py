@@ -11,20 +11,18 @@ import base64
 import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
 from smartops import errors, redact
 from smartops.file_names import file_name
 from smartops.settings import get_settings
+from smartops.whole_file import write_whole
 
 _POLL_S = 0.02
 _EARLY_S = 30.0
@@ -157,10 +155,8 @@ class Tokens:
             return None
 
     def _save(self, token: Token) -> None:
-        part = Path(f"{self._path}.{uuid4().hex}")
-        part.touch(mode=0o600)
-        part.write_bytes(self._cipher().encrypt(json.dumps(asdict(token)).encode()))
-        os.replace(part, self._path)  # noqa: PTH105 - named as what it is: atomic
+        sealed = self._cipher().encrypt(json.dumps(asdict(token)).encode())
+        write_whole(self._path, sealed, mode=0o600)
 
     def _cipher(self) -> Any:
         from cryptography.fernet import Fernet  # noqa: PLC0415 - few services want OAuth

@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from smartops.drivers.coalesce import Hole
 from smartops.file_names import file_name
 from smartops.settings import get_settings
+from smartops.whole_file import write_whole
 
 _FORGOTTEN_AFTER_S = 86_400.0
 
@@ -29,9 +29,7 @@ def note_path(resource: str, what: str) -> Path:
 def write_note(path: Path, content: Any) -> None:
     """Write a note as JSON, at once for all who read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{uuid4().hex}")
-    part.write_text(json.dumps(content), "utf-8")
-    os.replace(part, path)  # noqa: PTH105 - named as what it is: atomic
+    write_whole(path, json.dumps(content).encode())
 
 
 def line_at(port: str) -> str:

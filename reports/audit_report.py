@@ -111,9 +111,9 @@ def _document(found: Found, period: Period) -> Document:
 
 
 _LOGINS = (
-    "There are no logins to list, as SmartOps has none of its own. A name is what the operating "
-    "system calls the user who gave the command (LOGNAME), or what was typed in Prefect: nobody "
-    "has proved it. Who may log in to the machines and who reaches Prefect decides who can use it."
+    "There are no logins to list, as SmartOps has none of its own. A name is that of the operating "
+    "system's user who gave the command (root may be anybody), or what was typed in Prefect, "
+    "which nobody has proved. Who may log in to the machines and reaches Prefect decides who acts."
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from smartops.audit.open_runs import outcomes, slots_since
 from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs.calendars import reason_to_skip
+from smartops.people import who_is_here
 from tasks.run_context import REQUESTED_BY, SLOT
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ async def backfill(
                         **slot_labels(deployment, schedule, due_at),
                         BACKFILL: batch,
                         PARALLEL: parallel,
-                        REQUESTED_BY: getpass.getuser(),
+                        REQUESTED_BY: who_is_here(),
                     }
                     run_id = str(await _start(client, deployment, schedule, slot, labels))
                 found.append(BackfillSlot(due_at, in_words(schedule), action, why, run_id))

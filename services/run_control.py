@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from smartops.jobs import graph
 from smartops.jobs.answers import Answer, Decision, check_answer
 from smartops.jobs.kinds.approval import Approval
 from smartops.jobs.param import from_texts
+from smartops.people import who_is_here
 from tasks.run_context import CANCELLED_BY, REQUESTED_BY
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ async def resume(
                 "rehearse": run.rehearsal,
             },
             idempotency_key=f"resume-{run.run_id}-{len(taken_up)}",
-            labels={REQUESTED_BY: getpass.getuser()},
+            labels={REQUESTED_BY: who_is_here()},
         )
         return started.id
 

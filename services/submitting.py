@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -10,6 +9,7 @@ from services.prefect_api import TEMPLATE, deployment_named, prefect
 from smartops.errors import BadInput
 from smartops.jobs.param import from_texts
 from smartops.jobs.spec import JobSpec
+from smartops.people import who_is_here
 from tasks.run_context import REQUESTED_BY, deployed_params
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ async def submit(
             await deployment_named(client, TEMPLATE if spec is not None else job),
             spec,
             params,
-            asked_by=getpass.getuser(),
+            asked_by=who_is_here(),
             # Prefect's client asks again when an answer is lost: that must make no second run.
             key=f"smartops-submit-{uuid4()}",
             rehearse=rehearse,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import getpass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,7 @@ from smartops.cli.connection import audit_store, use_prefect
 from smartops.cli.options import AsJson, read_duration
 from smartops.cli.output import err, local_time, out, print_json, say, table
 from smartops.errors import BadInput, SmartOpsError
+from smartops.people import who_is_here
 from smartops.settings import get_settings
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def ack(alert: AlertId, comment: Comment = "", as_json: AsJson = False) -> None:
     """Say that you look after an alert: it is neither repeated nor escalated any more."""
     from smartops.audit import alert_reading  # noqa: PLC0415 - slow to import
 
-    person = getpass.getuser()
+    person = who_is_here()
     with audit_store() as store:
         found = alert_reading.find_alert(store, alert)
         alert_reading.acknowledge(store, found, person, comment)
@@ -166,7 +166,7 @@ def _mute(target: str, until: datetime | None, comment: str, *, as_json: bool) -
             name = alert_reading.find_alert(store, target).details["name"]
         except BadInput:
             name = target
-        alert_reading.mute(store, name, until, getpass.getuser(), comment)
+        alert_reading.mute(store, name, until, who_is_here(), comment)
     if as_json:
         print_json({"target": name, "until": until.isoformat() if until else None})
     else:
@@ -241,7 +241,7 @@ def try_out(
     from smartops.alerts.message import Said, compose  # noqa: PLC0415
 
     chosen = policy.channels[channel]
-    who = (("Asked for by", getpass.getuser()), ("Channel", channel))
+    who = (("Asked for by", who_is_here()), ("Channel", channel))
     said = Said(uuid7(), "test", "info", "SmartOps can reach you", who, 1, datetime.now(UTC))
     message = compose(uuid7(), "test", [said])
     problem = ""

@@ -14,6 +14,7 @@ from smartops.cli.connection import audit_store
 from smartops.cli.options import AsJson
 from smartops.cli.output import local_time, out, print_json, table
 from smartops.errors import BadInput, SmartOpsError
+from smartops.people import who_is_here
 from smartops.settings import get_settings
 
 if TYPE_CHECKING:
@@ -194,14 +195,12 @@ def release(
 
 
 def _place_hold(run: str, reason: str, *, placed: bool, as_json: bool) -> None:
-    import getpass  # noqa: PLC0415
-
     from reports.runs import get_run  # noqa: PLC0415 - slow to import
     from smartops.audit import holds, shipping  # noqa: PLC0415
 
     with audit_store() as store:
         run_id = get_run(store, run).run.run_id
-        person = getpass.getuser()
+        person = who_is_here()
         holds.record(store, run_id, person=person, reason=reason, placed=placed)
         shipping.ship_all(store, get_settings().journal_dir)
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ from smartops.cli.options import AsJson
 from smartops.cli.output import local_time, out, print_json, say, state_text, table
 from smartops.errors import BadInput
 from smartops.jobs.step import shorten
+from smartops.people import who_is_here
 
 if TYPE_CHECKING:
     from services.changing_jobs import Change, Wanted
@@ -51,7 +51,7 @@ def apply(
             changing_jobs.apply(
                 store,
                 wanted,
-                getpass.getuser(),
+                who_is_here(),
                 prune=folders if prune else (),
                 dry_run=dry_run,
                 force=force,
@@ -240,7 +240,7 @@ def rollback(
 
     with audit_store() as store:
         change = asyncio.run(
-            changing_jobs.rollback(store, name, revision, getpass.getuser(), force=force)
+            changing_jobs.rollback(store, name, revision, who_is_here(), force=force)
         )
     _tell(change, as_json)
 
@@ -259,7 +259,7 @@ def _set_paused(name: str, as_json: bool, *, paused: bool) -> None:
     use_prefect()
     from services import changing_jobs  # noqa: PLC0415 - Prefect reads its settings on import
 
-    _tell(asyncio.run(changing_jobs.set_paused(name, getpass.getuser(), paused=paused)), as_json)
+    _tell(asyncio.run(changing_jobs.set_paused(name, who_is_here(), paused=paused)), as_json)
 
 
 def delete(name: Name, as_json: AsJson = False) -> None:
@@ -267,7 +267,7 @@ def delete(name: Name, as_json: AsJson = False) -> None:
     use_prefect()
     from services import changing_jobs  # noqa: PLC0415 - Prefect reads its settings on import
 
-    _tell(asyncio.run(changing_jobs.delete(name, getpass.getuser())), as_json)
+    _tell(asyncio.run(changing_jobs.delete(name, who_is_here())), as_json)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -15,6 +14,7 @@ from smartops.cli.connection import audit_store, use_prefect
 from smartops.cli.options import AsJson, read_params
 from smartops.cli.output import local_time, out, print_json, say, table
 from smartops.errors import BadInput
+from smartops.people import who_is_here
 
 if TYPE_CHECKING:
     from smartops.jobs.answers import Answer
@@ -30,7 +30,7 @@ def cancel(run: RunId, as_json: AsJson = False) -> None:
     use_prefect()
     from services import run_control  # noqa: PLC0415 - Prefect reads its settings on import
 
-    done = asyncio.run(run_control.cancel(run_id, getpass.getuser()))
+    done = asyncio.run(run_control.cancel(run_id, who_is_here()))
     _tell(f"run {run_id}: {done}", as_json, run_id=str(run_id), said=done)
 
 
@@ -106,7 +106,7 @@ def decide(
     use_prefect()
     from services import run_control  # noqa: PLC0415 - Prefect reads its settings on import
 
-    decision = Decision(found, getpass.getuser(), comment)
+    decision = Decision(found, who_is_here(), comment)
     with audit_store() as store:
         detail = get_run(store, run)
         next_ = asyncio.run(run_control.decide(store, detail, step, decision))
@@ -178,7 +178,7 @@ def grant(
     """Answer yes: the run goes on."""
     from smartops.jobs.answers import Answer  # noqa: PLC0415 - loads plugins
 
-    answer = Answer(True, getpass.getuser(), comment, read_params(value or [], "-p"))
+    answer = Answer(True, who_is_here(), comment, read_params(value or [], "-p"))
     _answer(run, answer, as_json)
 
 
@@ -187,7 +187,7 @@ def deny(run: RunId, comment: Comment = "", as_json: AsJson = False) -> None:
     """Answer no: the step fails."""
     from smartops.jobs.answers import Answer  # noqa: PLC0415 - loads plugins
 
-    _answer(run, Answer(False, getpass.getuser(), comment), as_json)
+    _answer(run, Answer(False, who_is_here(), comment), as_json)
 
 
 def _answer(run: str, answer: Answer, as_json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import sys
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from smartops.drivers.opcua_tags import tag_names
 from smartops.drivers.writing import WriteOptions
 from smartops.errors import BadInput, SmartOpsError
 from smartops.jobs.step import shorten
+from smartops.people import who_is_here
 from smartops.plain_yaml import plain_value
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def write(
         return
     options = WriteOptions(tolerance, limit, restore)
     try:
-        command, result = asyncio.run(devices.write(found, tag, wanted, options, getpass.getuser()))
+        command, result = asyncio.run(devices.write(found, tag, wanted, options, who_is_here()))
     finally:
         _ship()
     facts = {"before": command.before, "after": result.after, "state": result.state}

@@ -36,6 +36,7 @@ from smartops.audit.store import Store
 from smartops.errors import BadInput, StoreUnavailable
 from smartops.jobs import loader
 from smartops.jobs.revision import revision_of
+from smartops.people import who_is_here
 from smartops.settings import Settings
 from tasks.run_context import FLOW
 from tests.acceptance.conftest import Cli
@@ -259,15 +260,14 @@ async def test_changes_made_in_prefect_are_on_record(in_stack: Stack, ledger: St
 
 def test_who_asked_and_what_the_worker_saw(cli: Cli, ledger: Store) -> None:
     """A run by the command line: the person, the worker's claim, the process, its exit."""
-    import getpass
     import json
 
     done = cli("job", "run", "line-check", "--wait", "--json")
     run_id = UUID(json.loads(done.stdout)["run_id"])
     found = detail(ledger, run_id)
     assert found is not None
-    assert found.run.requested_by == getpass.getuser()
-    by = json.loads(cli("run", "list", "--by", getpass.getuser(), "--json").stdout)
+    assert found.run.requested_by == who_is_here()
+    by = json.loads(cli("run", "list", "--by", who_is_here(), "--json").stdout)
     assert str(run_id) in [run["run_id"] for run in by]
     at = json.loads(cli("run", "list", "--device", "plant-line", "--json").stdout)
     assert str(run_id) in [run["run_id"] for run in at]

@@ -74,7 +74,7 @@ class JobRun:
         When it is told to stop, what can be undone is, and the steps for the end are made, before
         it ends. A run that waits for a person holds none of the job's locks.
         """
-        with inherited(inherited_locks()):
+        async with inherited(inherited_locks()):
             return await self._make(ending)
 
     async def _make(self, ending: Ending) -> Any:

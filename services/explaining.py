@@ -14,7 +14,7 @@ from reports.runs import RunDetail, get_run
 from services.prefect_api import prefect
 from services.run_control import open_question
 from smartops import locks
-from smartops.audit import shared_locks
+from smartops.audit import lock_places
 from smartops.audit.history import decisions_on_record, doubtful_steps
 from smartops.audit.store import Store
 from smartops.durations import format_duration
@@ -154,7 +154,7 @@ def _process(detail: RunDetail) -> str:
 def _locks(store: Store, run_id: UUID) -> list[str]:
     """Return for whom a run waits, and who waits for it, on this machine and among machines."""
     among_machines = get_settings().locks == "database"
-    abroad = list(shared_locks.queues(store)) if among_machines else []
+    abroad = list(lock_places.queues(store)) if among_machines else []
     waits_abroad = {t.resource for queue in abroad for t in queue[1:] if t.actor.run == str(run_id)}
     lines: list[str] = []
     for queue in [*abroad, *locks.queues()]:

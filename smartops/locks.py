@@ -30,12 +30,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from smartops import lock_waits
+from smartops.deadline import STANDARD, Deadline
 from smartops.errors import LockTimeout
 from smartops.file_names import file_name
 from smartops.settings import get_settings
 
-STANDARD = timedelta(seconds=-1)
-"""As long as the setting says."""
 WITHIN = " within "
 _POLL_S = 0.02
 _HOLDER = "holder"
@@ -100,11 +99,11 @@ async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncI
     outer = _mine.get().get(resource)
     name = resource if outer is None else f"{resource}{WITHIN}{outer}"
     hold = uuid4().hex[:16]
-    deadline = _Deadline(limit)
+    deadline = Deadline(limit)
     with lock_waits.waiting(resource) as wait:
         async with (
             _on_this_machine(name, resource, hold, deadline.left_s()),
-            _on_all_machines(name, deadline.left_s()) as is_lost,
+            _on_all_machines(name, hold, deadline.left_s()) as is_lost,
         ):
             wait.over()
             mine = _mine.set({**_mine.get(), resource: hold})
@@ -117,23 +116,6 @@ async def exclusive(resource: str, limit: timedelta | None = STANDARD) -> AsyncI
                 _losses.reset(losses)
                 _mine.reset(mine)
                 _is_used_within(resource, hold)
-
-
-class _Deadline:
-    """When waiting ends, however many locks it is for; None: never."""
-
-    def __init__(self, limit: timedelta | None) -> None:
-        given = get_settings().lock_timeout if limit is STANDARD else limit
-        self._at = None if given is None else time.monotonic() + given.total_seconds()
-
-    def left_s(self) -> float | None:
-        """Return the seconds that are left."""
-        return None if self._at is None else max(self._at - time.monotonic(), 0.0)
-
-    def left(self) -> timedelta | None:
-        """Return the time that is left."""
-        seconds = self.left_s()
-        return None if seconds is None else timedelta(seconds=seconds)
 
 
 def lost() -> bool:
@@ -151,26 +133,33 @@ def held_here() -> Mapping[str, str]:
     return _mine.get()
 
 
-@contextlib.contextmanager
-def inherited(holds: Mapping[str, str]) -> Iterator[None]:
+@asynccontextmanager
+async def inherited(holds: Mapping[str, str]) -> AsyncIterator[None]:
     """Take what whoever waits for this code holds as held here: it would wait for itself.
 
     Others have to wait for it, also when the one who waited has gone. What is held no more when
-    this begins, is not held here either.
+    this begins, is not held here either. Raises LockTimeout and LockLost with
+    ``SMARTOPS_LOCKS=database``, as a lock itself does.
     """
-    with contextlib.ExitStack() as files:
-        mine = {r: hold for r, hold in holds.items() if _is_entered(r, hold, files)}
-        token = _mine.set({**_mine.get(), **mine})
-        try:
-            yield
-        finally:
-            _mine.reset(token)
+    mine: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+        for resource, hold in holds.items():
+            if get_settings().locks == "machine":
+                is_entered = _is_entered(resource, hold, stack)
+            else:
+                uses = importlib.import_module("smartops.audit.shared_uses")
+                is_lost = await stack.enter_async_context(uses.use(resource, hold))
+                is_entered = is_lost is not None
+                if is_entered:
+                    stack.callback(_losses.reset, _losses.set((*_losses.get(), is_lost)))
+            if is_entered:
+                mine[resource] = hold
+        stack.callback(_mine.reset, _mine.set({**_mine.get(), **mine}))
+        yield
 
 
-def _is_entered(resource: str, hold: str, files: contextlib.ExitStack) -> bool:
+def _is_entered(resource: str, hold: str, files: AsyncExitStack) -> bool:
     """Mark a hold as used by this process; return False where it has ended."""
-    if get_settings().locks == "database":
-        return True  # it may be held on another machine
     inner = lock_path(f"{resource}{WITHIN}{hold}")
     try:
         outer = Path((inner / _OUTER).read_text("utf-8"))
@@ -205,7 +194,7 @@ async def held(names: Sequence[str], *, limit: timedelta | None = STANDARD) -> A
 
     A name stands for itself, such as ``line-3``. Raises LockTimeout; with no ``limit``, never.
     """
-    deadline = _Deadline(limit)
+    deadline = Deadline(limit)
     async with AsyncExitStack() as stack:
         for name in sorted(set(names)):
             await stack.enter_async_context(exclusive(name, deadline.left()))
@@ -213,13 +202,13 @@ async def held(names: Sequence[str], *, limit: timedelta | None = STANDARD) -> A
 
 
 def _on_all_machines(
-    resource: str, limit_s: float | None
+    resource: str, own: str, limit_s: float | None
 ) -> AbstractAsyncContextManager[Callable[[], bool]]:
     if get_settings().locks == "machine":
         return nullcontext(lambda: False)
     # By its name: the store stands above the locks.
     hold = importlib.import_module("smartops.audit.shared_locks").hold
-    shared: AbstractAsyncContextManager[Callable[[], bool]] = hold(resource, limit_s)
+    shared: AbstractAsyncContextManager[Callable[[], bool]] = hold(resource, own, limit_s)
     return shared
 
 

@@ -12,14 +12,11 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,10 +24,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from smartops.audit import database
+from smartops.audit.lock_places import ALIVE, by_others, is_of, mine, placed, use_of
 from smartops.audit.lock_tables import lock_place, lock_turn
-from smartops.audit.store import Store
 from smartops.errors import BadInput, LockLost, LockTimeout, SmartOpsError
-from smartops.locks import WITHIN, Actor, Ticket, acting
+from smartops.locks import WITHIN, Actor, acting
 from smartops.settings import get_settings
 
 _BEAT_S = 1.0
@@ -42,17 +39,14 @@ _PATIENCE_S = 20
 _ANSWER_S = 2
 _AGAIN_S = 0.2
 _LONG_S = 3000  # below the connection's read timeout; then it queues up again
-_ALIVE = (
-    sa.text("SELECT id FROM information_schema.processlist")
-    .columns(sa.column("id"))
-    .scalar_subquery()
-)
 logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def hold(resource: str, limit_s: float | None) -> AsyncIterator[Callable[[], bool]]:
-    """Hold a resource alone among all machines with the same database.
+async def hold(
+    resource: str, own: str, limit_s: float | None, kind: type[Holding] | None = None
+) -> AsyncIterator[Callable[[], bool]]:
+    """Hold a resource alone among all machines with the same database; ``own`` names this hold.
 
     Gives a function that says whether it is lost by now.
 
@@ -62,7 +56,7 @@ async def hold(resource: str, limit_s: float | None) -> AsyncIterator[Callable[[
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - this is a coroutine
     before = task.cancelling()
-    holding = _Holding(resource, acting.get(), task.cancel)
+    holding = (kind or Holding)(resource, own, acting.get(), task.cancel)
     holding.begin()
     try:
         await _granted(holding, limit_s)
@@ -80,7 +74,7 @@ async def hold(resource: str, limit_s: float | None) -> AsyncIterator[Callable[[
         raise holding.loss()
 
 
-async def _granted(holding: _Holding, limit_s: float | None) -> None:
+async def _granted(holding: Holding, limit_s: float | None) -> None:
     try:
         async with asyncio.timeout(limit_s):
             await asyncio.shield(holding.granted)
@@ -92,11 +86,16 @@ async def _granted(holding: _Holding, limit_s: float | None) -> None:
         ) from None
 
 
-class _Holding:
+class Holding:
     """One connection's claim. It has a thread, so that it lives while the program is busy."""
 
-    def __init__(self, resource: str, actor: Actor, on_loss: Callable[[], object]) -> None:
+    def __init__(
+        self, resource: str, own: str, actor: Actor, on_loss: Callable[[], object]
+    ) -> None:
         self.resource = resource
+        self.own = own
+        self._row = resource
+        """How its row is called."""
         self.trouble = ""
         """Why the database cannot be asked at the moment."""
         self.lost = False
@@ -203,7 +202,7 @@ class _Holding:
             try:
                 self._connect(engine)
                 while not self._stop.is_set():
-                    if self._get(_LONG_S) and self._begin_turn():
+                    if self._acquire():
                         self.trouble = ""
                         return True
             except DBAPIError as error:
@@ -212,28 +211,23 @@ class _Holding:
                 self._stop.wait(_AGAIN_S)
         return False
 
+    def _acquire(self) -> bool:
+        return self._get(_LONG_S) and self._begin_turn()
+
     def _connect(self, engine: sa.Engine) -> None:
         self._connection = engine.connect()
         self._do(sa.text(f"SET SESSION wait_timeout = {_PATIENCE_S}"))
         self._do(
             sa.delete(lock_place).where(
-                lock_place.c.resource == self.resource,
-                lock_place.c.connection.not_in(_ALIVE),
+                is_of(self.resource),
+                lock_place.c.connection.not_in(ALIVE),
             )
         )
-        self._do(
-            sa.insert(lock_place).values(
-                connection=self._do(sa.select(sa.func.connection_id())).scalar_one(),
-                resource=self.resource,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                run=self._actor.run,
-                job=self._actor.job,
-                step=self._actor.step,
-                since=datetime.now(UTC),
-                held=False,
-            )
-        )
+        self._place(self._row)
+
+    def _place(self, name: str) -> None:
+        own = self._do(sa.select(sa.func.connection_id())).scalar_one()
+        self._do(placed(name, own, self._actor))
 
     def _do(self, statement: sa.Executable) -> sa.CursorResult[Any]:
         assert self._connection is not None  # noqa: S101 - only called when there is one
@@ -250,6 +244,9 @@ class _Holding:
             self._do(sa.select(sa.func.release_lock(self._name)))
             self._stop.wait(_RETURN_S)
             return False
+        while self._do(by_others(self.resource).limit(1)).first() is not None:
+            if self._stop.wait(_AGAIN_S):
+                return False
         self._turn = turn + 1
         values = {"turn": self._turn, "free": False}
         if not self._do(sa.update(lock_turn).where(self._own_row).values(values)).rowcount:
@@ -268,7 +265,12 @@ class _Holding:
         return time.monotonic() - self._seen[1] >= _RETURN_S
 
     def _note_held(self) -> None:
-        self._do(sa.update(lock_place).where(_mine()).values(held=True))
+        self._do(sa.update(lock_place).where(mine()).values(held=True))
+        self._place(use_of(self.resource, self.own))
+        self._speak()
+
+    def _speak(self) -> None:
+        """Let the server take it back soon when this is silent, and notice soon when that is."""
         self._do(sa.text(f"SET SESSION wait_timeout = {_SILENCE_S}"))
         self._answer_soon()
         self._spoke = time.monotonic()
@@ -290,12 +292,15 @@ class _Holding:
                 if not self._take_back():
                     return
         with contextlib.suppress(DBAPIError):
-            mine = self._own_row & (lock_turn.c.turn == self._turn)
-            self._do(sa.update(lock_turn).where(mine).values(free=True))
-            if WITHIN in self.resource:  # nobody asks for it again
-                self._do(sa.delete(lock_turn).where(self._own_row))
-            self._do(sa.delete(lock_place).where(_mine()))
-            self._do(sa.select(sa.func.release_lock(self._name)))
+            self._give_back()
+
+    def _give_back(self) -> None:
+        own = self._own_row & (lock_turn.c.turn == self._turn)
+        self._do(sa.update(lock_turn).where(own).values(free=True))
+        if WITHIN in self.resource:  # nobody asks for it again
+            self._do(sa.delete(lock_turn).where(self._own_row))
+        self._do(sa.delete(lock_place).where(mine()))
+        self._do(sa.select(sa.func.release_lock(self._name)))
 
     def _take_back(self) -> bool:
         """Take the lock again after the connection broke, unless it is too late.
@@ -306,13 +311,11 @@ class _Holding:
         while time.monotonic() < self._spoke + _SILENCE_S and not self._stop.is_set():
             try:
                 self._connect(engine)
-                if self._get(0):
-                    if self._last_turn() != (self._turn, False):
-                        break
-                    self._turn += 1
-                    self._do(sa.update(lock_turn).where(self._own_row).values(turn=self._turn))
-                    self._note_held()
-                    return True
+                is_back = self._return()
+                if is_back is not None:
+                    if is_back:
+                        return True
+                    break
             except DBAPIError:
                 logger.debug("%s: not yet", self.resource)
             self._close()
@@ -322,34 +325,19 @@ class _Holding:
             self._loop.call_soon_threadsafe(self._lose)
         return False
 
+    def _return(self) -> bool | None:
+        """Go on where the connection broke; return whether it does, None where it may soon."""
+        if not self._get(0):
+            return None
+        if self._last_turn() != (self._turn, False):
+            return False
+        self._turn += 1
+        self._do(sa.update(lock_turn).where(self._own_row).values(turn=self._turn))
+        self._note_held()
+        return True
+
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(DBAPIError):
                 connection.close()
-
-
-def _mine() -> sa.ColumnElement[bool]:
-    return lock_place.c.connection == sa.func.connection_id()
-
-
-def queues(store: Store) -> Iterator[list[Ticket]]:
-    """Yield for each resource that is held who holds it and who waits, in order, on all machines.
-
-    Raises StoreUnavailable.
-    """
-    query = sa.select(lock_place).where(lock_place.c.connection.in_(_ALIVE))
-    ordered = query.order_by(lock_place.c.resource, lock_place.c.held.desc(), lock_place.c.id)
-    with store.reading() as connection:
-        rows = connection.execute(ordered).all()
-    for _, places in groupby(rows, key=lambda row: row.resource):
-        yield [
-            Ticket(
-                row.resource,
-                Actor(row.run, row.job, row.step),
-                row.host,
-                row.pid,
-                row.since.timestamp(),
-            )
-            for row in places
-        ]

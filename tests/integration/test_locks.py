@@ -175,7 +175,7 @@ async def test_who_shares_a_hold_takes_turns_within_it(home: Path) -> None:
         handed_on = dict(held_here())
 
         async def child() -> None:  # as a run that a step has started, in a process of its own
-            with inherited(handed_on):
+            async with inherited(handed_on):
                 await use("child")
 
         await asyncio.gather(use("a"), use("b"), elsewhere(child()))
@@ -259,7 +259,7 @@ CHILD = """
 import asyncio, json, sys
 from smartops.locks import exclusive, inherited
 async def run():
-    with inherited(json.loads(sys.argv[1])):
+    async with inherited(json.loads(sys.argv[1])):
         async with exclusive("line-3"):
             print("inside", flush=True)
             sys.stdin.read()
@@ -302,7 +302,7 @@ async def test_what_has_ended_is_not_inherited(home: Path) -> None:
     async with exclusive("line-3"):
 
         async def late() -> None:
-            with inherited(handed_on):
+            async with inherited(handed_on):
                 assert held_here() == {}
                 await take("line-3", 0.1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pymysql
 import pytest
 
 from scripts import mariadb
-from smartops.audit import schema, shared_locks
+from smartops.audit import lock_places, schema, shared_locks
 from smartops.audit.store import Store
 from smartops.errors import BadInput, LockLost, LockTimeout
 from smartops.locks import Actor, acting, exclusive
@@ -26,14 +27,15 @@ pytestmark = pytest.mark.mysql
 
 # A process with a home of its own shares no tickets with others, as on another machine.
 PROGRAM = """
-import asyncio, sys
+import asyncio, json, sys
 from datetime import timedelta
 from smartops.errors import LockLost
-from smartops.locks import exclusive
+from smartops.locks import exclusive, held_here, inherited
 async def use():
     try:
-        async with exclusive("wire", None):
-            print("held", flush=True)
+        async with inherited(json.loads(sys.argv[1])), exclusive("wire", None):
+            told = " " + json.dumps(dict(held_here())) if "tell" in sys.argv else ""
+            print("held" + told, flush=True)
             await asyncio.to_thread(sys.stdin.readline)
         print("given back", flush=True)
     except LockLost as error:
@@ -45,10 +47,10 @@ asyncio.run(use())
 class Machine:
     """Another machine, which wants the wire."""
 
-    def __init__(self, url: str, home: Path) -> None:
+    def __init__(self, url: str, home: Path, *arguments: str) -> None:
         env = {**os.environ, "SMARTOPS_HOME": str(home), "SMARTOPS_LOCKS": "database"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", PROGRAM, *(arguments or ["{}"])],
             env={**env, "SMARTOPS_DATABASE_URL": url},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -77,7 +79,7 @@ def shared(mysql_url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     store.close()
 
 
-Start = Callable[[], Machine]
+Start = Callable[..., Machine]
 
 
 @pytest.fixture
@@ -85,9 +87,9 @@ def machine(shared: Store, tmp_path: Path) -> Iterator[Start]:
     """Start another machine."""
     started: list[Machine] = []
 
-    def start() -> Machine:
+    def start(*arguments: str) -> Machine:
         url = shared.url.render_as_string(hide_password=False)
-        started.append(Machine(url, tmp_path / f"machine-{len(started)}"))
+        started.append(Machine(url, tmp_path / f"machine-{len(started)}", *arguments))
         return started[-1]
 
     yield start
@@ -97,7 +99,7 @@ def machine(shared: Store, tmp_path: Path) -> Iterator[Start]:
 
 
 def waiting(store: Store) -> int:
-    return max((len(queue) - 1 for queue in shared_locks.queues(store)), default=0)
+    return max((len(queue) - 1 for queue in lock_places.queues(store)), default=0)
 
 
 async def test_machines_take_turns_in_order(shared: Store, machine: Start) -> None:
@@ -108,16 +110,16 @@ async def test_machines_take_turns_in_order(shared: Store, machine: Start) -> No
         for number in range(4):
             others.append(machine())
             wait_for(lambda n=number: waiting(shared) == n + 1, "the next one waits")  # type: ignore[misc]
-        (queue,) = shared_locks.queues(shared)
+        (queue,) = lock_places.queues(shared)
         assert queue[0].actor == Actor("0123456789", "fill", "pump")
         assert [ticket.pid for ticket in queue[1:]] == [one.process.pid for one in others]
     for one in others:
         assert await asyncio.to_thread(one.says) == "held"
-        (queue,) = shared_locks.queues(shared)
+        (queue,) = lock_places.queues(shared)
         assert queue[0].pid == one.process.pid
         one.go_on()
         assert await asyncio.to_thread(one.says) == "given back"
-    assert list(shared_locks.queues(shared)) == []
+    assert list(lock_places.queues(shared)) == []
 
 
 async def test_what_a_killed_machine_held_is_free_within_seconds(
@@ -136,7 +138,7 @@ async def test_what_a_killed_machine_held_is_free_within_seconds(
 
 
 async def take(resource: str, limit_s: float) -> None:
-    async with shared_locks.hold(resource, limit_s):
+    async with shared_locks.hold(resource, "own", limit_s):
         pass
 
 
@@ -151,7 +153,7 @@ async def test_who_is_silent_has_lost_it(shared: Store, machine: Start) -> None:
     frozen.process.send_signal(signal.SIGCONT)
     frozen.go_on()
     assert frozen.says() in {"lost", "given back"}  # it was about to end when it noticed
-    assert next(shared_locks.queues(shared))[0].pid == next_one.process.pid
+    assert next(lock_places.queues(shared))[0].pid == next_one.process.pid
 
 
 async def test_what_is_under_way_is_stopped_when_the_lock_is_lost(
@@ -178,7 +180,7 @@ async def steal(store: Store) -> None:
     """Break the holder's connection and take the lock, as an administrator could."""
     import sqlalchemy as sa
 
-    (queue,) = shared_locks.queues(store)
+    (queue,) = lock_places.queues(store)
     assert queue
     with store.engine.connect() as connection:
         query = sa.text("SELECT connection FROM lock_place WHERE held")
@@ -214,7 +216,7 @@ async def test_a_restart_of_the_server_takes_nothing_away(
         wait_for(lambda: waiting(store) == 1, "both are back")
         # Longer than the other leaves the holder to return.
         await asyncio.sleep(shared_locks._RETURN_S + 1)
-        (queue,) = shared_locks.queues(store)
+        (queue,) = lock_places.queues(store)
         assert queue[0].pid == holder.process.pid
         holder.go_on()
         assert holder.says() == "given back"
@@ -224,6 +226,33 @@ async def test_a_restart_of_the_server_takes_nothing_away(
         for one in (holder, other):
             one.process.communicate()
         store.close()
+
+
+async def test_a_child_on_another_machine_keeps_the_hold_of_a_parent_that_dies(
+    shared: Store, machine: Start
+) -> None:
+    """It is within its parent's hold; who comes next waits for the child as well."""
+    parent = machine("{}", "tell")
+    word, _, handed_on = parent.says().partition(" ")
+    assert (word, list(json.loads(handed_on))) == ("held", ["wire"])
+    child = machine(handed_on)
+    assert child.says() == "held", "it would wait for its own parent for ever"
+    next_one = machine()
+    wait_for(lambda: waiting(shared) == 1, "the next one waits")
+    parent.process.kill()
+    parent.process.wait()
+    # Longer than a dead holder is waited for.
+    await asyncio.sleep(shared_locks._RETURN_S + shared_locks._SILENCE_S + 2)
+    (queue, _) = lock_places.queues(shared)
+    assert [ticket.pid for ticket in queue] == [child.process.pid, next_one.process.pid]
+    child.go_on()
+    assert child.says() == "given back"
+    assert await asyncio.to_thread(next_one.says) == "held"
+    late = machine(handed_on)
+    wait_for(lambda: waiting(shared) == 1, "what has ended lets nobody in")
+    next_one.go_on()
+    assert next_one.says() == "given back"
+    assert await asyncio.to_thread(late.says) == "held"
 
 
 async def test_an_embedded_store_shares_no_locks(

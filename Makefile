@@ -26,7 +26,7 @@ down: ## stop what `make up` started
 	@$(PY) -m smartops down
 
 test: setup-test ## all tests against real servers (ARGS="-k name" for some)
-	@$(PY) -m pytest -n 4 $(ARGS)
+	@$(PY) -m pytest -n 3 $(ARGS)
 
 check: setup ## ruff, mypy, import-linter, the guards, the docs build
 	@$(PY) -m ruff format --check .

@@ -32,7 +32,7 @@ from smartops.settings import get_settings
 RUNS, FIRST = 1000, 20
 """How often each, and how often before it is counted: pools fill and caches warm up."""
 _SHORT = timedelta(seconds=0.02)
-_LONG = timedelta(seconds=10)
+_LONG = timedelta(seconds=30)
 _NEVER_LEFT_ALONE = Patience(after=0)
 _LEVEL = (Tag(name="level", area="input", address=0),)
 _SETTLE_S, _LOOK_S = 5.0, 0.05

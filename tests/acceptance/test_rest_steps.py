@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -19,7 +20,7 @@ from services.stack import Stack
 from smartops.audit import models
 from smartops.settings import get_settings
 from tests import rest_zoo
-from tests.acceptance.conftest import Run, states
+from tests.acceptance.conftest import Cli, Run, states
 from tests.conftest import PREFECT_LEAVES_SOCKETS
 from tests.rest_zoo import FILE, ITEMS, SECRET, Zoo
 
@@ -251,7 +252,9 @@ LOGINS: dict[str, dict[str, Any]] = {
 }
 
 
-async def test_secrets_are_found_nowhere(run: Run, zoo: Zoo, in_stack: Stack) -> None:
+async def test_secrets_are_found_nowhere(
+    run: Run, zoo: Zoo, in_stack: Stack, quick: Cli, tmp_path: Path
+) -> None:
     """Each login, right and refused, by services that say our secrets back to us."""
     steps, lost = [], []
     for way, login in LOGINS.items():
@@ -282,6 +285,13 @@ async def test_secrets_are_found_nowhere(run: Run, zoo: Zoo, in_stack: Stack) ->
         (json.dumps(_prefect(in_stack, what)), what)
         for what in ("flow_runs", "task_runs", "logs", "artifacts")
     ]
+    for form in ("html", "json"):
+        about, file = f"run={detail.run.run_id}", tmp_path / f"report.{form}"
+        asked = ("report", "job", "-p", about, "--format", form, "-o", str(file))
+        made = await asyncio.to_thread(quick, *asked)
+        assert made.returncode == 0, made.stderr
+        assert "rest-canary" in file.read_text("utf-8")
+        places.append((file.read_text("utf-8"), file.name))
     home = in_stack.settings.home
     for file in (file for file in home.rglob("*") if file.is_file()):
         places.append((file.read_bytes().decode("latin-1"), str(file)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,9 @@ from tasks.run_context import CANCELLED_BY, REQUESTED_BY
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import FlowRun
+
+_FORM_S = 20.0
+"""How long Prefect may take to keep the form of a run that it calls paused already."""
 
 
 async def _read(client: PrefectClient, run_id: UUID) -> FlowRun:
@@ -117,10 +122,15 @@ async def _send(run_id: UUID, step: str, response: Mapping[str, Any]) -> None:
             raise BadInput(
                 f"run {run_id} waits for an answer about another step", hint="Look again."
             )
-        sent = await client.resume_flow_run(run_id, run_input=dict(response))
-        if sent.status is not SetStateStatus.ACCEPT:
+        until = time.monotonic() + _FORM_S
+        while True:
+            sent = await client.resume_flow_run(run_id, run_input=dict(response))
+            if sent.status is SetStateStatus.ACCEPT:
+                return
             reason = getattr(sent.details, "reason", None) or "no reason given"
-            raise BadInput(f"Prefect does not take the answer: {reason}")
+            if "schema not found" not in reason or time.monotonic() > until:
+                raise BadInput(f"Prefect does not take the answer: {reason}")
+            await asyncio.sleep(0.2)
 
 
 # --- cancelling and taking up -----------------------------------------------------------------

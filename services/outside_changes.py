@@ -93,9 +93,11 @@ class OutsideChanges:
         told, waits = 0, False
         for name in sorted({*jobs, *known}):
             found = differences(name, jobs.get(name), known.get(name))
+            if not found or name in jobs:
+                self._came_back(name)
             if not found:
-                self._missing.pop(name, None)
-            elif self._is_settled(name, jobs.get(name), now):
+                continue
+            if self._is_settled(name, jobs.get(name), now):
                 for change, job in found:
                     who = _person(there[job.id]) if job is not None else UNKNOWN
                     record(change, who, OUTSIDE, job.spec if job is not None else None)
@@ -115,10 +117,14 @@ class OutsideChanges:
             self._read[key] = (one.updated, job)
         return {job.name: job for _, job in self._read.values() if job is not None}
 
+    def _came_back(self, name: str) -> None:
+        """Forget since when a job was missing: it is there, or on record as deleted."""
+        self._missing.pop(name, None)
+
     def _is_settled(self, name: str, job: DeployedJob | None, now: datetime) -> bool:
-        if job is None or job.updated_at is None:
+        if job is None:
             return now - self._missing.setdefault(name, now) >= SETTLED
-        return now - job.updated_at >= SETTLED
+        return job.updated_at is None or now - job.updated_at >= SETTLED
 
 
 def _person(deployment: DeploymentResponse) -> str:

@@ -10,7 +10,7 @@ from uuid6 import uuid7
 
 from services.changing_jobs import _last_known
 from services.deployed_jobs import DeployedJob
-from services.outside_changes import Known, differences, known_jobs
+from services.outside_changes import SETTLED, Known, OutsideChanges, differences, known_jobs
 from smartops.audit.revisions import OUTSIDE, JobChange
 from smartops.jobs.spec import JobSpec
 
@@ -61,3 +61,13 @@ def test_a_change_in_prefect_is_still_a_conflict() -> None:
     """That it is on record makes it nobody's own: applying a file must not overwrite it."""
     history = [change("updated", "2", "1", OUTSIDE), change("created", "1", None, "file x")]
     assert _last_known(history) == {"j": "1"}
+
+
+def test_a_job_that_went_and_came_back_has_its_time_anew() -> None:
+    """When it goes once more, the record of our own deletion may be on its way again."""
+    nothing: Any = None
+    outside, now = OutsideChanges(nothing), datetime.now(UTC)
+    assert not outside._is_settled("j", None, now)
+    assert outside._is_settled("j", None, now + SETTLED)
+    outside._came_back("j")
+    assert not outside._is_settled("j", None, now + 2 * SETTLED)

@@ -41,10 +41,10 @@ def by_others(resource: str, hold: str = "") -> sa.Select[tuple[int]]:
     return sa.select(lock_place.c.id).where(name, others, lock_place.c.connection.in_(ALIVE))
 
 
-def placed(resource: str, connection: int, actor: Actor) -> sa.Insert:
-    """Return a statement that makes a row."""
+def placed(resource: str, actor: Actor) -> sa.Insert:
+    """Return a statement that makes a row of this connection's."""
     return sa.insert(lock_place).values(
-        connection=connection,
+        connection=sa.func.connection_id(),
         resource=resource,
         host=socket.gethostname(),
         pid=os.getpid(),

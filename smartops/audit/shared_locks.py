@@ -223,11 +223,7 @@ class Holding:
                 lock_place.c.connection.not_in(ALIVE),
             )
         )
-        self._place(self._row)
-
-    def _place(self, name: str) -> None:
-        own = self._do(sa.select(sa.func.connection_id())).scalar_one()
-        self._do(placed(name, own, self._actor))
+        self._do(placed(self._row, self._actor))
 
     def _do(self, statement: sa.Executable) -> sa.CursorResult[Any]:
         assert self._connection is not None  # noqa: S101 - only called when there is one
@@ -266,7 +262,7 @@ class Holding:
 
     def _note_held(self) -> None:
         self._do(sa.update(lock_place).where(mine()).values(held=True))
-        self._place(use_of(self.resource, self.own))
+        self._do(placed(use_of(self.resource, self.own), self._actor))
         self._speak()
 
     def _speak(self) -> None:

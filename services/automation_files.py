@@ -107,12 +107,9 @@ def _action(file: AutomationFile, where: str, action: Any) -> dict[str, Any]:
         if "parameters" in plain:
             raise file.wrong(where, "a job has params, and no parameters of a flow")
         plain["parameters"] = {"params": action.get("params", {})}
-    kinds: dict[str, type[Action]] = {
-        k.model_fields["type"].default: k for k in get_args(ActionTypes)
-    }
-    kind = kinds.get(str(plain.get("type")))
+    kind = _KINDS.get(str(plain.get("type")))
     if kind is None:
-        raise file.wrong(f"{where}.type", f"is one of {', '.join(sorted(kinds))}")
+        raise file.wrong(f"{where}.type", f"is one of {', '.join(sorted(_KINDS))}")
     _checked(file, kind, plain, f"{where}.")
     return plain
 

@@ -101,7 +101,3 @@ class NodeReader:
                 await self._client.load_data_type_definitions()
 
         return known.of(self.owner, load)
-
-
-def _range(part: str) -> ua.NumericRange | None:
-    return ua.NumericRange(part) if part else None

@@ -164,10 +164,11 @@ async def _resolved(client: PrefectClient, file: AutomationFile) -> dict[str, An
 async def _with_id(client: PrefectClient, action: dict[str, Any]) -> dict[str, Any]:
     made = {key: value for key, value in action.items() if key not in {*NAMES, "params"}}
     if "job" in action:
-        made["deployment_id"] = str((await deployment_named(client, action["job"])).id)
+        deployment = await deployment_named(client, action["job"])
+        made["deployment_id"] = str(deployment.id)
         if action["type"] == "run-deployment":
             params = action.get("params", {})
-            await check_start(Start(job=action["job"], params=params), may_be_paused=True)
+            check_start(Start(job=action["job"], params=params), deployment, may_be_paused=True)
             made["parameters"] = {"params": params}
     if "deployment" in action:
         made["deployment_id"] = await _deployment_id(client, action["deployment"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from blocks import MqttBroker
 from blocks.connection import load_connection
 from services import devices
@@ -11,6 +13,9 @@ from smartops.jobs.event_sources import MessageSource, SourceFile, Start, TagSou
 from smartops.jobs.param import Param
 from smartops.jobs.spec import JobSpec
 from tasks.run_context import deployed_params
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.responses import DeploymentResponse
 
 
 async def problems_of(file: SourceFile) -> list[str]:
@@ -42,12 +47,16 @@ async def _place(source: MessageSource | TagSource) -> None:
 
 async def _start(source: MessageSource | TagSource) -> None:
     if source.start is not None:
-        await check_start(source.start)
+        async with prefect() as client:
+            deployment = await deployment_named(client, source.start.job)
+        check_start(source.start, deployment)
 
 
-async def check_start(start: Start, *, may_be_paused: bool = False) -> None:
-    """Raise BadInput when a job is not there, or does not take the parameters that it is given."""
-    params, given, paused = await _params(start)
+def check_start(
+    start: Start, deployment: DeploymentResponse, *, may_be_paused: bool = False
+) -> None:
+    """Raise BadInput when a deployment is no job, or does not take the parameters it is given."""
+    params, given, paused = _params(start, deployment)
     unknown = sorted(set(start.params) - set(params))
     if unknown:
         raise BadInput(f"job {start.job} has no parameter {', '.join(unknown)}")
@@ -59,10 +68,10 @@ async def check_start(start: Start, *, may_be_paused: bool = False) -> None:
         raise BadInput(f"job {start.job} is paused, so that no event starts it")
 
 
-async def _params(start: Start) -> tuple[dict[str, Param], set[str], bool]:
+def _params(
+    start: Start, deployment: DeploymentResponse
+) -> tuple[dict[str, Param], set[str], bool]:
     """Return the parameters of a job, which its deployment gives, and whether it is paused."""
-    async with prefect() as client:
-        deployment = await deployment_named(client, start.job)
     if "job" not in deployment.parameters:
         raise BadInput(f"{start.job!r} is no job, but a flow of its own")
     try:

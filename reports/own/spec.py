@@ -13,7 +13,7 @@ from reports.own.asking import problem_of
 from reports.period import Span
 from smartops.durations import Duration, duration_field
 from smartops.jobs.kinds.python import FUNCTION_PATTERN
-from smartops.jobs.scheduling import known_zone
+from smartops.jobs.scheduling import ZoneName
 from smartops.vocabulary import ID_PATTERN, Strict
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]*$"
@@ -28,12 +28,7 @@ class ReportSchedule(Strict):
         max_length=200,
         description="Five fields: minute, hour, day of month, month, weekday, as in `15 5 * * 1`.",
     )
-    timezone: str = Field(default="UTC", description="An IANA name, such as `Europe/Berlin`.")
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, name: str) -> str:
-        return known_zone(name)
+    timezone: ZoneName = Field(default="UTC", description="An IANA name, such as `Europe/Berlin`.")
 
     @field_validator("cron")
     @classmethod

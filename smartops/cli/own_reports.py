@@ -51,12 +51,11 @@ def apply(given: list[Path]) -> None:
 
 
 async def _deploy(loaded: list[tuple[OwnReport, str]]) -> None:
-    from prefect.client.orchestration import get_client  # noqa: PLC0415 - see above
-
-    from services import deployed_reports  # noqa: PLC0415
+    from services import deployed_reports  # noqa: PLC0415 - see above
+    from services.prefect_api import prefect  # noqa: PLC0415
 
     rows = []
-    async with get_client() as client:
+    async with prefect() as client:
         for own, revision in loaded:
             await deployed_reports.deploy(client, own, revision)
             rows.append((deployed_reports.name_of(own), _when(own), revision[:12]))

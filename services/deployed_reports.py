@@ -6,13 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.utilities.callables import parameter_schema
 
 from flows.reporting import report
 from reports.own.spec import OwnReport
+from services.deployed_jobs import TAG
 from services.prefect_api import POOL
-from smartops.errors import BadInput
+from services.prefect_schedules import as_prefect
+from smartops.jobs.scheduling import Schedule
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
 ENTRYPOINT = "flows.reporting.report"
-TAG = "smartops"
 SLUG = "regular"
 
 
@@ -33,11 +33,8 @@ def schedules_of(own: OwnReport) -> list[DeploymentScheduleCreate]:
     """Return when a report is made. Raises BadInput for what Prefect does not take."""
     if own.schedule is None:
         return []
-    try:
-        cron = CronSchedule(cron=own.schedule.cron, timezone=own.schedule.timezone)
-    except ValueError as error:
-        raise BadInput(f"{own.schedule.cron!r} is no schedule that Prefect takes") from error
-    return [DeploymentScheduleCreate(schedule=cron, active=True, slug=SLUG)]
+    schedule = as_prefect(Schedule(cron=own.schedule.cron, timezone=own.schedule.timezone))
+    return [DeploymentScheduleCreate(schedule=schedule, active=True, slug=SLUG)]
 
 
 async def deploy(client: PrefectClient, own: OwnReport, revision: str) -> UUID:

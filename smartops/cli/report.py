@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from reports.catalogue import Format
     from reports.period import Span
 
-_BESIDES = ("list", "kept", "check", "apply")
-
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
@@ -64,8 +62,9 @@ def report(
 ) -> int:
     """Make a report from the record; the same period over the same data gives the same bytes."""
     from reports import as_data, catalogue, period  # noqa: PLC0415 - slow to import
+    from reports.own.spec import WORDS_OF_THE_COMMAND  # noqa: PLC0415
 
-    if name in _BESIDES:
+    if name in WORDS_OF_THE_COMMAND:
         return _besides(name, files or [], digest, output)
     if files:
         raise BadInput(f"{files[0]}: files go with `smartops report check` and `apply`")

@@ -40,24 +40,30 @@ if [ "${1:-}" = --test ] && ! has_mbpoll; then missing+=(mbpoll); fi
 if [ "${1:-}" = --test ] && ! command -v node >/dev/null; then missing+=(nodejs); fi
 if [ "${1:-}" = --test ] && ! command -v npm >/dev/null; then missing+=(npm); fi
 
+by_apt() {
+  say "installing by apt: ${missing[*]} (a minute or so)"
+  export DEBIAN_FRONTEND=noninteractive
+  if [[ " ${missing[*]} " == *" mosquitto "* ]] && [ -d /run/systemd/system ]; then
+    say "the simulated plant starts a broker of its own: Debian's mosquitto service is masked"
+    systemctl mask --quiet mosquitto || true
+  fi
+  local log
+  log=$(mktemp)
+  if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    [ -z "$needs_python" ] || stop "apt could not install ${missing[*]}; the reason stands above"
+    say "apt could not install ${missing[*]} (the reason stands above); what needs them will say so"
+  fi
+  rm -f "$log"
+}
+
+needs_python=
+[[ " ${missing[*]-} " != *" python3-venv "* ]] || needs_python=yes
+packages_by_apt=
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    say "installing by apt: ${missing[*]} (a minute or so)"
-    export DEBIAN_FRONTEND=noninteractive
-    if [[ " ${missing[*]} " == *" mosquitto "* ]] && [ -d /run/systemd/system ]; then
-      say "the simulated plant starts a broker of its own: Debian's mosquitto service is masked"
-      systemctl mask --quiet mosquitto || true
-    fi
-    log=$(mktemp)
-    if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
-      tail -n 20 "$log" >&2
-      [[ " ${missing[*]} " != *" python3"* ]] ||
-        stop "apt could not install ${missing[*]}; the reason stands above"
-      say "apt could not install ${missing[*]} (the reason stands above); what needs them will say so"
-    fi
-    rm -f "$log"
-    python=$(find_python) || stop "no Python 3.11 to 3.13 found after the install; set PYTHON=/path/to/python3"
-  elif [ -z "${python:-}" ] || [[ " ${missing[*]} " == *" python3-venv "* ]]; then
+    packages_by_apt=yes
+  elif [ -n "$needs_python" ]; then
     stop "missing: ${missing[*]}. Install them (Debian: sudo apt-get install ${missing[*]}) and call again."
   else
     say "missing: ${missing[*]}. Steps that need them will say so (Debian: sudo apt-get install ${missing[*]})."
@@ -65,38 +71,69 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # --- servers of other makes, for the tests ---------------------------------------------------
-if [ "${1:-}" = --test ] && has_node; then
-  stamp=tests/node/node_modules/.installed
+servers_by_npm() {
+  has_node || return 0
+  local stamp=tests/node/node_modules/.installed want
   want=$({ cat tests/node/package-lock.json; node --version; } | sha256sum | cut -d' ' -f1)
-  if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
-    say "installing the servers of other makes into tests/node by npm (half a minute or so)"
-    if (cd tests/node && npm ci --loglevel=error >&2); then
-      printf '%s\n' "$want" > "$stamp"
-    else
-      say "npm could not install them; the tests that need them will say so"
-    fi
+  [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] || return 0
+  say "installing the servers of other makes into tests/node by npm (half a minute or so)"
+  if (cd tests/node && npm ci --loglevel=error >&2); then
+    printf '%s\n' "$want" > "$stamp"
+  else
+    say "npm could not install them; the tests that need them will say so"
   fi
-fi
+}
 
 # --- the virtual environment -----------------------------------------------------------------
-stamp=.venv/.installed
-want=$({ cat requirements-dev.lock pyproject.toml; pwd; } | sha256sum | cut -d' ' -f1)
-if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then exit 0; fi
+lock=requirements-dev.lock
 
-if command -v uv >/dev/null; then
-  say "installing the pinned packages into .venv with uv"
-  [ -x .venv/bin/python ] || uv venv --quiet --python "$python" .venv
+with_uv() {
+  local uv index
+  uv=$(command -v uv) || {
+    uv=.venv/bin/uv
+    [ -x .venv/bin/python ] || "$python" -m venv .venv || return 1
+    [ -x "$uv" ] || .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps \
+      --require-hashes -r <(awk '/^uv==/ { on = 1 } on; on && !/\\$/ { exit }' "$lock") >&2 || return 1
+    index=${PIP_INDEX_URL:-$(.venv/bin/python -m pip config get global.index-url 2>/dev/null)} || true
+    [ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
+  }
+  say "installing the pinned packages into .venv with uv (half a minute or so)"
+  [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv || return 1
   export VIRTUAL_ENV=$PWD/.venv
   # Compiled now, as pip does: a process that has to compile what it imports takes twice as long.
-  uv pip sync --require-hashes --compile-bytecode requirements-dev.lock
-  uv pip install --quiet --no-deps --no-build-isolation -e .
-else
-  say "installing the pinned packages into .venv with pip (a minute or two)"
+  "$uv" pip sync --quiet --require-hashes --compile-bytecode "$lock" &&
+    "$uv" pip install --quiet --no-deps --no-build-isolation -e .
+}
+
+with_pip() {
+  say "installing the pinned packages into .venv with pip (some minutes)"
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   .venv/bin/python -m pip install --disable-pip-version-check --progress-bar on \
-    --no-deps --require-hashes -r requirements-dev.lock |
+    --no-deps --require-hashes -r "$lock" |
     { grep -E --line-buffered '^(Installing|Successfully)' || true; } | cut -c1-120
   .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+}
+
+environment() {
+  local stamp=.venv/.installed want
+  want=$({ cat "$lock" pyproject.toml; pwd; } | sha256sum | cut -d' ' -f1)
+  if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then return; fi
+  with_uv || with_pip
+  printf '%s\n' "$want" > "$stamp"
+  say "ready"
+}
+
+# --- all of it, what does not need the other at the same time ----------------------------------
+if [ -n "$packages_by_apt" ] && [ -n "$needs_python" ]; then
+  by_apt
+  packages_by_apt=
+  python=$(find_python) || stop "no Python 3.11 to 3.13 found after the install; set PYTHON=/path/to/python3"
 fi
-printf '%s\n' "$want" > "$stamp"
-say "ready"
+{
+  [ -z "$packages_by_apt" ] || by_apt
+  [ "${1:-}" != --test ] || servers_by_npm
+} &
+beside=$!
+trap 'wait "$beside" || true' EXIT
+environment
+wait "$beside"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,17 @@ logger = logging.getLogger(__name__)
 def setup_environment(*, ctx: HookContext) -> None:
     """Make sure that the work pool exists before `prefect deploy` looks for it.
 
+    And let Prefect find out once what does not change in a process.
     With ``python -m prefect`` this runs before Python has put the module's name into ``sys.argv``.
     """
+    from services import found_once  # noqa: PLC0415 - see below
+
+    found_once.certificates()
+    found_once.time_zones()
+    found_once.schemas()
     program = Path(sys.argv[0]).stem
     if ctx.api_url and program in {"prefect", "__main__", "-m"} and "deploy" in sys.argv:
+        found_once.parameters_of_flows()
         ensure_pool()
 
 
@@ -60,7 +69,23 @@ def read_jobs(folder: str) -> dict[str, Any]:
     """
     from smartops.jobs import loader  # noqa: PLC0415 - see above
 
-    jobs = [loader.load(path) for path in loader.job_files(Path(folder))]
+    return _read_jobs(_as_they_are(loader.job_files(Path(folder))))
+
+
+_Files = tuple[tuple[Path, int, int], ...]
+
+
+def _as_they_are(paths: Iterable[Path]) -> _Files:
+    """Return files with what tells that they were changed: each deployment asks for all of them."""
+    stats = [(path, path.stat()) for path in paths]
+    return tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
+
+
+@lru_cache(maxsize=1)
+def _read_jobs(files: _Files) -> dict[str, Any]:
+    from smartops.jobs import loader  # noqa: PLC0415 - see above
+
+    jobs = [loader.load(path) for path, _, _ in files]
     return {
         job.name: {
             "job": job.document(),
@@ -76,9 +101,14 @@ def read_reports(folder: str) -> dict[str, Any]:
 
     A build step of ``prefect.yaml``. Raises FileProblems, naming file, line and field.
     """
-    from reports.own import files  # noqa: PLC0415 - see above
+    return _read_reports(_as_they_are(sorted(Path(folder).glob("*.yaml"))))
 
-    reports = [files.load(path) for path in sorted(Path(folder).glob("*.yaml"))]
+
+@lru_cache(maxsize=1)
+def _read_reports(files: _Files) -> dict[str, Any]:
+    from reports.own.files import load  # noqa: PLC0415 - see above
+
+    reports = [load(path) for path, _, _ in files]
     return {
         report.name: {
             "description": report.description,

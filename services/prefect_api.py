@@ -27,6 +27,7 @@ from prefect.client.schemas.objects import FlowRun, Log, State, StateType, TaskR
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Scheduled
 
+from services import found_once
 from smartops.errors import (
     BadInput,
     JournalUnavailable,
@@ -38,6 +39,9 @@ from tasks.run_context import CANCELLED_BY, FLOW
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
+
+found_once.certificates()
+found_once.time_zones()
 
 POOL = "smartops"
 """The work pool of all jobs."""

@@ -14,7 +14,7 @@ from prefect.client.schemas.schedules import (
     IntervalSchedule,
     RRuleSchedule,
 )
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from smartops.durations import format_duration
 from smartops.errors import BadInput
@@ -38,6 +38,9 @@ def as_prefect(schedule: Schedule) -> SCHEDULE_TYPES:
         anchor: Any = schedule.start or datetime(2020, 1, 1, tzinfo=zone)
         every: Any = schedule.every
         return IntervalSchedule(interval=every, anchor_date=anchor, timezone=schedule.timezone)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadInput(f"the schedule cannot be used: {said}") from error
     except (ValueError, KeyError, OverflowError) as error:
         text = " ".join(str(error).split())
         raise BadInput(f"the schedule cannot be used: {text}") from error

@@ -7,33 +7,26 @@ known already, or can be found out beside the run. They are in force in forked c
 from __future__ import annotations
 
 import contextvars
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from prefect import flow_engine, results
 from prefect._flow_run_suspension import observe_flow_run_suspension
-from prefect.client import orchestration
+from prefect.client.orchestration import get_client
+
+from services import found_once
 
 if TYPE_CHECKING:
     from prefect._flow_run_suspension import FlowRunSuspensionRequest
 
 
 def share_certificates() -> None:
-    """Read the certificates of authorities once: each of Prefect's clients reads them anew.
-
-    To be called before the fork, so that no child has to read them at all.
-    """
-    context = lru_cache(maxsize=8)(ssl.create_default_context)
-    names = {name: getattr(ssl, name) for name in dir(ssl) if not name.startswith("__")}
-    shared: Any = SimpleNamespace(**{**names, "create_default_context": context})
-    orchestration.ssl = shared  # type: ignore[attr-defined]
-    with orchestration.get_client(sync_client=True):
+    """Read the certificates of authorities before the fork, so that no child has to."""
+    found_once.certificates()
+    with get_client(sync_client=True):
         pass
 
 

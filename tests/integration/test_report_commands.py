@@ -139,7 +139,8 @@ def test_reports_of_ones_own_by_command(
         f"{bad}:4: queries: at least one item is wanted",
     ]
     bad.write_text(good.read_text().replace("name: slots", "name: wrong").replace("15 5", "61 5"))
-    assert f"{bad}:6: schedule.cron: '61 5 * * *' is no schedule" in call("report", "check")[2]
+    said = 'the schedule cannot be used: Invalid cron string: "61 5 * * *"'
+    assert f"{bad}:6: schedule.cron: {said}\n" in call("report", "check")[2]
     assert call("report", "check", str(good))[0] == 0
     bad.write_text("name: [")
     listed = call("report", "list")[1].decode()

@@ -24,6 +24,7 @@ NAMES = (
     "browser",
     "browser_leaks",
     "latency",
+    "events",
     "throughput",
     "memory",
     "growth",

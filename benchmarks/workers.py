@@ -118,15 +118,21 @@ async def ended(client: PrefectClient, run: UUID) -> Any:
 
 async def seconds_to_first_line(client: PrefectClient, run: UUID) -> float:
     """Return the seconds from a run's creation to its first step's first line."""
+    line = await first_line(client, run)
+    created: Any = (await client.read_flow_run(run)).created
+    return float((line - created).total_seconds())
+
+
+async def first_line(client: PrefectClient, run: UUID) -> datetime:
+    """Return when a run's first step wrote its first line."""
     from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId  # noqa: PLC0415
 
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
-    found = await ended(client, run)
+    await ended(client, run)
     deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
         lines = [line for line in await client.read_logs(wanted) if line.task_run_id is not None]
         if lines:
-            first: datetime = min(line.timestamp for line in lines)
-            return float((first - found.created).total_seconds())
+            return min(line.timestamp for line in lines)
         await asyncio.sleep(0.1)
     raise TimeoutError(f"run {run} left no line")

@@ -22,16 +22,19 @@ logger = logging.getLogger(__name__)
 def setup_environment(*, ctx: HookContext) -> None:
     """Make sure that the work pool exists before `prefect deploy` looks for it.
 
-    And let Prefect find out once what does not change in a process.
+    And let Prefect find out once what does not change in a process, and its server not stand still.
     With ``python -m prefect`` this runs before Python has put the module's name into ``sys.argv``.
     """
-    from services import found_once  # noqa: PLC0415 - see below
+    from services import found_once, garbage  # noqa: PLC0415 - see below
 
     found_once.certificates()
     found_once.time_zones()
     found_once.schemas()
-    program = Path(sys.argv[0]).stem
-    if ctx.api_url and program in {"prefect", "__main__", "-m"} and "deploy" in sys.argv:
+    if Path(sys.argv[0]).stem not in {"prefect", "__main__", "-m"}:
+        return
+    if sys.argv[1:3] == ["server", "start"]:
+        garbage.collect_beside()
+    if ctx.api_url and "deploy" in sys.argv:
         found_once.parameters_of_flows()
         ensure_pool()
 

@@ -33,6 +33,7 @@ _WITNESS_S = 5.0
 """How long a worker may take to say how a process of its own ended."""
 _NEVER_STARTED = "its worker died before the run began: nothing was done"
 _DIED = "its process died"
+_CANCELLED = "it was being cancelled, and no process of it is left"
 _LEAVES = {StateType.PAUSED, StateType.SCHEDULED}
 
 
@@ -174,10 +175,13 @@ class DeadRuns:
         judged = claim is not None and claim.home in {self._home, *self.gone}
         if claim is None or not judged or not self._came_to_nothing(run, claim):
             return
-        began = run.state_type is not StateType.PENDING
-        message = _DIED if began else _NEVER_STARTED
+        state = StateType.CRASHED
+        if run.state_type is StateType.CANCELLING:
+            state, message = StateType.CANCELLED, _CANCELLED
+        else:
+            message = _NEVER_STARTED if run.state_type is StateType.PENDING else _DIED
         logger.warning("run %s: %s", run.id, message)
-        await api.end_run(run.id, StateType.CRASHED, message)
+        await api.end_run(run.id, state, message)
 
     def _came_to_nothing(self, run: FlowRun, claim: Claim) -> bool:
         now = datetime.now(UTC)

@@ -74,12 +74,16 @@ def seal(store: Store, key: SigningKey, now: datetime | None = None) -> Seal | N
     When two seal at once, one of them finds its number taken and seals nothing.
     Raises StoreUnavailable.
     """
-    try:
+
+    def once() -> Seal | None:
         with store.transaction() as connection:
             parts = _new_parts(connection)
             if not parts:
                 return None
             return _write(connection, key, parts, now or datetime.now(UTC))
+
+    try:
+        return store.again_on_deadlock(once)
     except _AlreadySealed:
         return None
     except RecordRefused as error:

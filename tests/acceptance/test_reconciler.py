@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ import pytest
 import sqlalchemy as sa
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.schedules import CronSchedule
 
 from reports.runs import RunDetail, get_run
@@ -30,7 +31,7 @@ from services.prefect_api import prefect_api
 from services.slots import Slots
 from services.stack import Stack
 from services.submitting import submit
-from smartops.audit import models, shipping
+from smartops.audit import models, open_runs, shipping
 from smartops.audit.revisions import OUTSIDE, changes_of, spec_on_record
 from smartops.audit.store import Store
 from smartops.errors import BadInput, StoreUnavailable
@@ -359,6 +360,43 @@ async def test_a_run_that_was_begun_again_is_left_alone(
         assert again is not None
         assert again.state_type is StateType.RUNNING
         await api.end_run(found.id, StateType.COMPLETED, "")
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "message"),
+    [
+        (StateType.CANCELLING, StateType.CANCELLED, "it was being cancelled, and no process"),
+        (StateType.RUNNING, StateType.CRASHED, "its process died"),
+        (StateType.PENDING, StateType.CRASHED, "its worker died before the run began"),
+    ],
+    ids=str,
+)
+async def test_a_run_without_a_process_ends_as_it_was_meant_to(
+    in_stack: Stack,
+    ledger: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    was: StateType,
+    becomes: StateType,
+    message: str,
+) -> None:
+    from prefect import flow
+
+    @flow(name="never-recorded")
+    def nothing() -> None:
+        return
+
+    dead = DeadRuns(ledger, in_stack.settings.journal_dir)
+    claim = SimpleNamespace(home=dead._home)
+    monkeypatch.setattr(dead, "_came_to_nothing", lambda _run, claimed: claimed is claim)
+    monkeypatch.setattr(open_runs, "claims_of", lambda _store, ids: dict.fromkeys(ids, claim))
+    async with prefect_api() as api:
+        made = await api._client.create_flow_run(nothing, state=State(type=was))
+        await dead.put_prefect_right(api, [made])
+        ended = await api.run(made.id)
+    assert ended is not None
+    assert ended.state is not None
+    assert (ended.state_type, ended.state_name) == (becomes, becomes.value.capitalize())
+    assert str(ended.state.message).startswith(message)
 
 
 def test_a_function_inside_a_flow_does_not_end_the_flow(in_stack: Stack, ledger: Store) -> None:

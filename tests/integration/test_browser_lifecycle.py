@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,25 @@ def gone(owner: int) -> None:
     wait_for(lambda: not browsers(owner), "the browser's end")
 
 
+SHARED: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _what_others_started() -> Iterator[None]:
+    """Note what lives below this process before a test: servers that other tests share."""
+    SHARED.update(child.pid for child in psutil.Process().children())
+    yield
+    SHARED.clear()
+
+
 def own_tree() -> list[psutil.Process]:
-    """Return what lives below this process, but for the servers that other tests share."""
+    """Return what lives below this process, and was not there before the test."""
     found = []
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if child.status() != psutil.STATUS_ZOMBIE and child.name() != "mariadbd":
-                found.append(child)
+    for own in psutil.Process().children():
+        for child in () if own.pid in SHARED else (own, *own.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(child)
     return found
 
 

@@ -25,7 +25,7 @@ def setup_environment(*, ctx: HookContext) -> None:
     And let Prefect find out once what does not change in a process, and its server not stand still.
     With ``python -m prefect`` this runs before Python has put the module's name into ``sys.argv``.
     """
-    from services import found_once, garbage  # noqa: PLC0415 - see below
+    from services import found_once, garbage, locked  # noqa: PLC0415 - see below
 
     found_once.certificates()
     found_once.time_zones()
@@ -34,6 +34,7 @@ def setup_environment(*, ctx: HookContext) -> None:
         return
     if sys.argv[1:3] == ["server", "start"]:
         garbage.collect_beside()
+        locked.answer_again()
     if ctx.api_url and "deploy" in sys.argv:
         found_once.parameters_of_flows()
         ensure_pool()

@@ -14,8 +14,6 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import OperationalError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -48,7 +46,7 @@ def _patiently(answer: Answer) -> Answer:
             began = time.monotonic()
             try:
                 return await answer(request)
-            except OperationalError as error:
+            except Exception as error:
                 if not _came_in_between(error) or time.monotonic() > began + _AT_ONCE_S:
                     raise
             await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311 - not for secrets
@@ -57,7 +55,8 @@ def _patiently(answer: Answer) -> Answer:
     return again
 
 
-def _came_in_between(error: OperationalError) -> bool:
+def _came_in_between(error: Exception) -> bool:
     """Return whether SQLite gave up a transaction because of another one."""
-    name = getattr(error.orig, "sqlite_errorname", "")
-    return isinstance(error.orig, sqlite3.OperationalError) and str(name).startswith("SQLITE_BUSY")
+    cause = getattr(error, "orig", None)  # SQLAlchemy's name for the driver's own error
+    name = getattr(cause, "sqlite_errorname", "")
+    return isinstance(cause, sqlite3.OperationalError) and str(name).startswith("SQLITE_BUSY")

@@ -31,9 +31,18 @@ _OWN_WORD = timedelta(seconds=15)
 """How long a process that is not known may take to say that it lives."""
 _WITNESS_S = 5.0
 """How long a worker may take to say how a process of its own ended."""
-_NEVER_STARTED = "its worker died before the run began: nothing was done"
 _DIED = "its process died"
-_CANCELLED = "it was being cancelled, and no process of it is left"
+_ENDS_AS: dict[StateType | None, tuple[StateType, str]] = {
+    StateType.PENDING: (
+        StateType.CRASHED,
+        "its worker died before the run began: nothing was done",
+    ),
+    StateType.CANCELLING: (
+        StateType.CANCELLED,
+        "it was being cancelled, and no process of it is left",
+    ),
+}
+"""What becomes of a run without a process that is not simply running."""
 _LEAVES = {StateType.PAUSED, StateType.SCHEDULED}
 
 
@@ -175,11 +184,7 @@ class DeadRuns:
         judged = claim is not None and claim.home in {self._home, *self.gone}
         if claim is None or not judged or not self._came_to_nothing(run, claim):
             return
-        state = StateType.CRASHED
-        if run.state_type is StateType.CANCELLING:
-            state, message = StateType.CANCELLED, _CANCELLED
-        else:
-            message = _NEVER_STARTED if run.state_type is StateType.PENDING else _DIED
+        state, message = _ENDS_AS.get(run.state_type, (StateType.CRASHED, _DIED))
         logger.warning("run %s: %s", run.id, message)
         await api.end_run(run.id, state, message)
 

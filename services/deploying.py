@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from prefect.plugins import HookContext, register_hook
+
+from services.changed_files import State, state_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +30,10 @@ def setup_environment(*, ctx: HookContext) -> None:
 
     found_once.certificates()
     found_once.time_zones()
-    found_once.schemas()
     if Path(sys.argv[0]).stem not in {"prefect", "__main__", "-m"}:
         return
-    if sys.argv[1:3] == ["server", "start"]:
+    found_once.schemas()
+    if {"server", "start"} <= set(sys.argv):
         garbage.collect_beside()
         locked.answer_again()
     if ctx.api_url and "deploy" in sys.argv:
@@ -71,25 +72,15 @@ def read_jobs(folder: str) -> dict[str, Any]:
 
     A build step of ``prefect.yaml``. Raises JobFileError, naming file, line and field.
     """
-    from smartops.jobs import loader  # noqa: PLC0415 - see above
-
-    return _read_jobs(_as_they_are(loader.job_files(Path(folder))))
-
-
-_Files = tuple[tuple[Path, int, int], ...]
-
-
-def _as_they_are(paths: Iterable[Path]) -> _Files:
-    """Return files with what tells that they were changed: each deployment asks for all of them."""
-    stats = [(path, path.stat()) for path in paths]
-    return tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
+    path = Path(folder)
+    return _read_jobs(path, state_of(path))  # each deployment asks for all of them
 
 
 @lru_cache(maxsize=1)
-def _read_jobs(files: _Files) -> dict[str, Any]:
+def _read_jobs(folder: Path, _state: State) -> dict[str, Any]:
     from smartops.jobs import loader  # noqa: PLC0415 - see above
 
-    jobs = [loader.load(path) for path, _, _ in files]
+    jobs = [loader.load(path) for path in loader.job_files(folder)]
     return {
         job.name: {
             "job": job.document(),
@@ -105,14 +96,15 @@ def read_reports(folder: str) -> dict[str, Any]:
 
     A build step of ``prefect.yaml``. Raises FileProblems, naming file, line and field.
     """
-    return _read_reports(_as_they_are(sorted(Path(folder).glob("*.yaml"))))
+    path = Path(folder)
+    return _read_reports(path, state_of(path))
 
 
 @lru_cache(maxsize=1)
-def _read_reports(files: _Files) -> dict[str, Any]:
-    from reports.own.files import load  # noqa: PLC0415 - see above
+def _read_reports(folder: Path, _state: State) -> dict[str, Any]:
+    from reports.own import files  # noqa: PLC0415 - see above
 
-    reports = [load(path) for path, _, _ in files]
+    reports = [files.load(path) for path in sorted(folder.glob("*.yaml"))]
     return {
         report.name: {
             "description": report.description,

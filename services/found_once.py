@@ -13,7 +13,6 @@ import hashlib
 import json
 import ssl
 import zoneinfo
-from collections import OrderedDict
 from functools import cache, lru_cache, wraps
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from prefect.utilities.callables import ParameterSchema
 
-_SCHEMAS = 1000
+_MOST_SCHEMAS = 1000
 
 
 def certificates() -> None:
@@ -63,7 +62,7 @@ class _SchemaCheck:
 
     def __init__(self, check: Callable[..., None]) -> None:
         self._check = check
-        self._right: OrderedDict[bytes, None] = OrderedDict()
+        self._right: set[bytes] = set()
 
     def __call__(self, schema: Any, **options: Any) -> None:
         """Raise jsonschema.SchemaError for what is no schema."""
@@ -71,9 +70,9 @@ class _SchemaCheck:
         key = hashlib.sha256(text.encode()).digest()
         if key not in self._right:
             self._check(schema, **options)
-            self._right[key] = None
-            while len(self._right) > _SCHEMAS:
-                self._right.popitem(last=False)
+            if len(self._right) >= _MOST_SCHEMAS:
+                self._right.clear()
+            self._right.add(key)
 
 
 def parameters_of_flows() -> None:

@@ -2,10 +2,10 @@
 
 Prefect's server keeps each SQLite connection in a thread of its own. A statement that waits for the
 database's write lock holds its connection's mutex meanwhile, for up to a minute. When the garbage
-collector runs in the event loop and finds an old cursor of that connection (one that a failed
-statement left in its traceback), it waits for that mutex: the loop stands still, and with it the
-transaction that has the write lock. Everybody waits for that minute. In a thread of its own the
-collector waits alone.
+collector runs in the event loop and finds an old cursor of that connection (one that a request left
+which was broken off before it had read all rows), it waits for that mutex: the loop stands still,
+and with it the transaction that has the write lock. Everybody waits for that minute. In a thread of
+its own the collector waits alone.
 """
 
 from __future__ import annotations

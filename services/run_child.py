@@ -54,7 +54,6 @@ def run(flow_run: FlowRun, result_storage: UUID | None) -> int:
     if _of_prefect(os.environ) != _prefect_as_forked:
         refresh_global_settings_context()
         setup_logging()
-        shortcuts.share_certificates()
     shortcuts.know_result_storage(result_storage)
     shortcuts.observe_beside()
     configure_from_env()

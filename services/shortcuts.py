@@ -1,7 +1,8 @@
 """What a forked child need not wait for, though Prefect's engine would.
 
 Each of these is a piece of Prefect that costs a start some ten milliseconds: what it finds out is
-known already, or can be found out beside the run. They are in force in forked children alone.
+known already, or can be found out beside the run. But for the certificates, they are in force in
+forked children alone.
 """
 
 from __future__ import annotations

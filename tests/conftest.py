@@ -210,9 +210,9 @@ def sqlite_template() -> Path:
 @pytest.fixture
 def store(empty_store: Store, home: Path, sqlite_template: Path) -> Store:
     """A store with its tables, on SQLite and on a real server."""
-    if empty_store.engine.dialect.name == "sqlite":
+    if not empty_store.is_server:
         shutil.copy(sqlite_template, home / "audit.sqlite")
-    assert schema.migrate(empty_store) is (empty_store.engine.dialect.name != "sqlite")
+    assert schema.migrate(empty_store) is empty_store.is_server
     return empty_store
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
 LIMIT_S = 180.0
+_LOOK_S = 0.25
+"""Each look takes the server some ten milliseconds, which the runs have to share."""
 ONE_STEP = {"name": "one-step", "steps": [{"id": "s", "kind": "wait", "duration": "1ms"}]}
 TWO_STEPS = {
     "name": "two-steps",
@@ -112,7 +114,7 @@ async def ended(client: PrefectClient, run: UUID) -> Any:
             if not found.state.is_completed():
                 raise RuntimeError(f"run {run}: {found.state}")
             return found
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(_LOOK_S)
     raise TimeoutError(f"run {run} did not end within {LIMIT_S:g} s")
 
 

@@ -45,6 +45,8 @@ _SLOTS_EVERY_S = 15.0
 _CLEAR_EVERY_S = 3600.0
 _LEAST_PAUSE_S = 0.5
 _LISTEN_S = 1.0
+_NOT_URGENT = ("Scheduled", "Late", "Pending", "Running")
+"""States that are looked into at the interval: a run that begins has no time to spare for it."""
 
 
 class Reconciler:
@@ -169,8 +171,11 @@ class Reconciler:
                 await api.go_on(waiting.run_id, "nobody answered in time")
 
     async def _listen(self) -> None:
-        """Wake up when a run changes its state. Without the stream the interval is the net."""
-        states = EventNameFilter(prefix=["prefect.flow-run."])
+        """Wake up when a run ends. What only begins can wait for the interval, which is the net."""
+        states = EventNameFilter(
+            prefix=["prefect.flow-run."],
+            exclude_name=[f"prefect.flow-run.{name}" for name in _NOT_URGENT],
+        )
         while True:
             try:
                 async with get_events_subscriber(filter=EventFilter(event=states)) as subscriber:

@@ -10,19 +10,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from prefect._internal.control_listener import configure_from_env
 from prefect._internal.metrics import RunMetrics
+from prefect.client.schemas.actions import FlowRunUpdate, LogCreate
+from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 from prefect.context import refresh_global_settings_context
 from prefect.engine import _drive_run_flow_result, handle_engine_signals
+from prefect.events import Event
+from prefect.events.filters import EventFilter
 from prefect.flow_engine import load_flow, run_flow
 from prefect.flows import load_flow_from_entrypoint
 from prefect.logging.configuration import setup_logging
 from prefect.logging.loggers import flow_run_logger
 
 from services import shortcuts
-from services.zygote import ENTRYPOINT
+from services.zygote import ENTRYPOINT, Known
 from smartops.settings import get_settings
 
 if TYPE_CHECKING:
@@ -31,12 +34,16 @@ if TYPE_CHECKING:
 
 
 _prefect_as_forked: dict[str, str] = {}
+_MODELS = (ConcurrencyLeaseHolder, Event, EventFilter, FlowRunUpdate, LogCreate)
+"""What each run sends to Prefect's server, or asks it for."""
 
 
 def prepare() -> None:
     """Do before the fork what no child has to do again then."""
     _prefect_as_forked.update(_of_prefect(os.environ))
     shortcuts.share_certificates()
+    for model in _MODELS:  # pydantic leaves that to their first use
+        model.model_rebuild()
 
 
 def _of_prefect(environment: Mapping[str, str]) -> dict[str, str]:
@@ -48,13 +55,13 @@ def _of_prefect(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def run(flow_run: FlowRun, result_storage: UUID | None) -> int:
+def run(flow_run: FlowRun, known: Known) -> int:
     """Make the run; return the exit status. Raises what the engine's own process dies of."""
     get_settings.cache_clear()
     if _of_prefect(os.environ) != _prefect_as_forked:
         refresh_global_settings_context()
         setup_logging()
-    shortcuts.know_result_storage(result_storage)
+    shortcuts.take(known)
     shortcuts.observe_beside()
     configure_from_env()
     with handle_engine_signals(flow_run.id):
@@ -64,6 +71,8 @@ def run(flow_run: FlowRun, result_storage: UUID | None) -> int:
         except Exception:
             logger.error("the flow cannot be loaded", exc_info=True)
             raise
+        if flow.flow_run_name:
+            shortcuts.name_at_once()
         with RunMetrics(flow_run, flow):
             _drive_run_flow_result(flow, run_flow(flow, flow_run=flow_run, error_logger=logger))
     return 0

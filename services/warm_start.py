@@ -33,7 +33,7 @@ from services.ending import (
     kills_for_memory,
 )
 from services.warm import NotWarm, Nursery
-from services.zygote import ENTRYPOINT, Order
+from services.zygote import ENTRYPOINT, Known, Order
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -54,16 +54,19 @@ class Recipe:
     quiet: bool
     entrypoint: str | None
     """The installed flow, None where the code has to be fetched first."""
-    result_storage: UUID | None
-    """The block in which results are kept by default, as the server says it."""
+    known: Known
     warm: bool = True
     """Whether a forked child can be such a process."""
 
 
 @lru_cache(maxsize=1)
 def settings_environment() -> dict[str, str]:
-    """Return Prefect's settings as this process has them; they do not change while it lives."""
-    return get_current_settings().to_environment_variables(exclude_unset=True)
+    """Return Prefect's settings as this process has them; they do not change while it lives.
+
+    The worker has compared its version with the server's: its runs need not do so again.
+    """
+    own = get_current_settings().to_environment_variables(exclude_unset=True)
+    return {"PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false", **own}
 
 
 class WarmStarter:
@@ -96,13 +99,12 @@ class WarmStarter:
         if not self._recipe.warm:
             await self._start_cold(flow_run, task_status)
             return
-        storage = self._recipe.result_storage
         order = Order(
             flow_run.model_dump_json(),
             self._whole_environment(flow_run),
             self._recipe.working_dir,
             dict(self._recipe.limits),
-            str(storage) if storage else None,
+            self._recipe.known,
             self._recipe.quiet,
         )
         try:

@@ -35,7 +35,7 @@ from services.claims import may_go_unrecorded, record
 from services.draining import Drain
 from services.ending import Endings, Exit
 from services.lasting import lasting
-from services.run_configuration import SmartOpsJobConfiguration, SmartOpsVariables
+from services.run_configuration import KnownFlows, SmartOpsJobConfiguration, SmartOpsVariables
 from services.warm import NotWarm, Nursery
 from services.warm_start import ExecutorHost, WarmStarter, settings_environment
 from smartops.audit import liveness
@@ -43,6 +43,8 @@ from smartops.settings import get_settings
 
 logger = logging.getLogger(__name__)
 _REMEMBERED = 10_000
+_HEAD_START_S = 0.5
+"""So long Prefect's server is left to the new process, before it is told what is not urgent."""
 
 
 class SmartOpsWorker(ProcessWorker):
@@ -64,6 +66,7 @@ class SmartOpsWorker(ProcessWorker):
         """Runs that are not due yet, and may not start early."""
         self._complete: set[UUID] = set()
         """Deployments that are known to have what starts them."""
+        self._flows: Any = KnownFlows(lambda: self.client)
         self._nursery = Nursery(
             get_settings().preload_modules, {**os.environ, **settings_environment()}
         )
@@ -281,14 +284,12 @@ class SmartOpsWorker(ProcessWorker):
         begun = await self._runs_task_group.start(self._see_through, flow_run, deployment)
         if isinstance(begun, Exception):
             return
-        labels = asyncio.create_task(self._give_worker_labels_to_flow_run(flow_run.id))
+        await asyncio.sleep(_HEAD_START_S)
         try:
             await self.client.update_flow_run(flow_run.id, infrastructure_pid=str(begun))
-            await labels
+            await self._give_worker_labels_to_flow_run(flow_run.id)
         except httpx.HTTPError as error:
             logger.warning("Prefect does not know the process of %s: %s", flow_run.id, error)
-        finally:
-            labels.cancel()
 
     async def _see_through(
         self,
@@ -302,7 +303,7 @@ class SmartOpsWorker(ProcessWorker):
         try:
             configuration = await self.job_configuration.resolve_for_flow_run(
                 flow_run,
-                client=self.client,
+                client=self._flows,
                 work_pool=self.work_pool.model_copy(deep=True),
                 worker_name=self.name,
                 worker_id=self.backend_id,
@@ -332,7 +333,8 @@ class SmartOpsWorker(ProcessWorker):
         """Run a flow run in a process; put its start and its end on record."""
         if not isinstance(configuration, SmartOpsJobConfiguration):
             raise TypeError("the configuration is one of another worker type")
-        recipe = configuration.recipe(self._result_storage)
+        http: Any = self.client._client
+        recipe = configuration.recipe(self._result_storage, csrf=http.enable_csrf_support)
         claim = self._claims.pop(flow_run.id, None) or uuid7()
         ended: Exit | None = None
         pid: int | None = None

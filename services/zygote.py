@@ -16,12 +16,11 @@ import pkgutil
 import signal
 import socket
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 NEEDED = ("prefect.task_engine", "prefect.events.worker", "services.run_child")
 """Without these there is no zygote. What follows may fail, and is then left to the runs."""
@@ -46,6 +45,21 @@ ENTRYPOINT = "SMARTOPS__ENTRYPOINT"
 
 
 @dataclass(frozen=True)
+class Known:
+    """What the worker knows already: the process of a run need not ask Prefect's server for it."""
+
+    result_storage: str | None = None
+    """The block in which results are kept by default."""
+    csrf: bool = True
+    """Whether the server may want tokens against forged requests."""
+    related: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What Prefect names in a run's events, by kind: its flow, deployment, work pool and queue.
+
+    Each with its ``key`` (id; a pool's name), ``id``, ``name``, and ``tags`` where it has such.
+    """
+
+
+@dataclass(frozen=True)
 class Order:
     """What a child is to run, and how; all that it needs to know stands in it."""
 
@@ -55,14 +69,19 @@ class Order:
     working_dir: str
     limits: dict[str, int]
     """Resource limits by the names of the ``resource`` module, without ``RLIMIT_``."""
-    result_storage: str | None = None
-    """The block in which results are kept by default, as the server says it."""
+    known: Known = field(default_factory=Known)
     quiet: bool = False
     """Whether what it prints is thrown away."""
 
     def as_json(self) -> bytes:
         """Return it as it is sent."""
-        return json.dumps(vars(self)).encode()
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Order:
+        """Return the order that was sent."""
+        found = json.loads(text)
+        return cls(**{**found, "known": Known(**found["known"])})
 
 
 def call_it(name: str) -> None:
@@ -157,7 +176,7 @@ def _serve(wire: socket.socket, watched: Watched) -> Order | None:
             return None
         with open(fds[0], "rb") as file:  # noqa: PTH123 - it is a descriptor
             file.seek(0)
-            order = Order(**json.load(file))
+            order = Order.from_json(file.read())
         if (path := watched.changed()) is not None:
             _say(wire, {"stale": path})
             continue
@@ -230,8 +249,7 @@ def _run(order: Order) -> int:
 
     from services.run_child import run  # noqa: PLC0415
 
-    storage = UUID(order.result_storage) if order.result_storage else None
-    return run(FlowRun.model_validate_json(order.flow_run), storage)
+    return run(FlowRun.model_validate_json(order.flow_run), order.known)
 
 
 if __name__ == "__main__":

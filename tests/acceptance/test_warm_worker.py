@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
@@ -9,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -139,7 +140,6 @@ async def start(client: PrefectClient, worker: OwnWorker) -> Start:
 
 async def ended(client: PrefectClient, run: UUID) -> FlowRun:
     """Return a run once it has ended."""
-    import asyncio
     import time
 
     deadline = time.monotonic() + 90
@@ -156,6 +156,32 @@ async def what(client: PrefectClient, start: Start, into: Path, **more: Any) -> 
     run = await start("about_me", into=str(into), **more)
     assert (await ended(client, run)).state_type is StateType.COMPLETED
     return dict(json.loads(read(into)))
+
+
+async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
+    """Return once something is so."""
+    async with asyncio.timeout(60):
+        while not await is_so():
+            await asyncio.sleep(0.1)
+
+
+async def events_of(client: PrefectClient, run: UUID) -> list[dict[str, Any]]:
+    """Return the events of the tasks of a run; Prefect writes them some seconds later."""
+    wanted = {
+        "filter": {
+            "event": {"prefix": ["prefect.task-run."]},
+            "related": {"id": [f"prefect.flow-run.{run}"]},
+        }
+    }
+    found: list[dict[str, Any]] = []
+
+    async def there() -> bool:
+        answer = await client._client.post("/events/filter", json=wanted)
+        found[:] = answer.json()["events"]
+        return any(event["event"] == "prefect.task-run.Completed" for event in found)
+
+    await until(there)
+    return found
 
 
 def read(path: Path) -> str:
@@ -190,6 +216,44 @@ async def test_the_pools_variables_reach_a_fork(
     other = await what(client, start, tmp_path / "other")
     assert (other["colour"], other["level"]) == (None, 20)
     assert other["open_files"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+async def test_prefect_knows_all_of_a_run(client: PrefectClient, start: Start) -> None:
+    """Its name, version, policy, process and labels, and in its events where it belongs."""
+    run = await start("counted", number=7)
+    found = await ended(client, run)
+    assert found.state_type is StateType.COMPLETED
+    assert (found.name, found.empirical_policy.retries) == ("number 7", 1)
+    assert found.flow_version == "3"
+    assert found.deployment_id is not None
+    deployment = await client.read_deployment(found.deployment_id)
+    pool = await client.read_work_pool(POOL)
+
+    async def labelled() -> bool:
+        now = await client.read_flow_run(run)
+        return now.labels.get("prefect.worker.name") == "own" and bool(now.infrastructure_pid)
+
+    await until(labelled)
+    for event in await events_of(client, run):
+        related = {
+            one["prefect.resource.role"]: (one["prefect.resource.id"], one["prefect.resource.name"])
+            for one in event["related"]
+            if one["prefect.resource.role"] != "tag"
+        }
+        assert related["flow"] == (f"prefect.flow.{found.flow_id}", "counted")
+        assert related["deployment"] == (f"prefect.deployment.{deployment.id}", deployment.name)
+        assert related["work-pool"] == (f"prefect.work-pool.{pool.id}", POOL)
+        assert related["work-queue"] == (f"prefect.work-queue.{found.work_queue_id}", "default")
+
+
+async def test_a_run_that_cannot_be_named_has_its_version(
+    client: PrefectClient, start: Start
+) -> None:
+    """The version and the policy wait for the name; without one they go before the next state."""
+    found = await ended(client, await start("counted", number="none"))
+    assert found.state_type is StateType.FAILED
+    assert found.flow_version == "3"
+    assert found.empirical_policy.retries == 1
 
 
 async def test_a_run_with_an_interpreter_of_its_own_is_started_cold(

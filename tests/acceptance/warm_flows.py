@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, task
 
 
 @flow(name="about-me", persist_result=False)
@@ -37,6 +37,18 @@ def about_me(into: str) -> None:
     draft = Path(into).with_suffix(".new")
     draft.write_text(json.dumps(seen), encoding="utf-8")
     draft.rename(into)
+
+
+@task
+async def count(number: int) -> int:
+    """Count one further."""
+    return number + 1
+
+
+@flow(name="counted", flow_run_name="number {number}", version="3", retries=1)
+async def counted(number: int) -> int:
+    """Count in a task; a run is named by where it begins."""
+    return await count(number)
 
 
 @flow(name="wants-memory", persist_result=False)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import os
 import statistics
 import time
 from typing import Any
 
-from benchmarks.measuring import running_stack
+from benchmarks.measuring import point_to, running_stack
 from reports.runs import Wanted, get_run, list_runs
 from smartops.audit import shipping
 from smartops.audit.store import Store
@@ -21,9 +19,7 @@ STEPS, ROUNDS = 1000, 3
 def run(home: str) -> dict[str, Any]:
     """Return seconds per step of both, and their ratio."""
     with running_stack(home, plant=False) as stack:
-        os.environ.update(stack.environment)
-        os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
-        importlib.import_module("prefect")  # its start-up hooks cannot run inside a loop
+        point_to(stack)
         return asyncio.run(_measure(home))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from benchmarks.measuring import running_stack, summary
+from benchmarks.measuring import point_to, running_stack, summary
 from benchmarks.workers import LIMIT_S, first_line, rounds
 from services.stack import Stack
 
@@ -41,7 +40,7 @@ sources:
 def run(home: str) -> dict[str, Any]:
     """Return p50, p95 and p99 in seconds of both ways, and the ratio of the medians."""
     with running_stack(home) as stack:
-        os.environ.update(stack.environment)
+        point_to(stack)
         job, sources = Path(home) / "bench-order.yaml", Path(home) / "sources.yaml"
         job.write_text(JOB, encoding="utf-8")
         sources.write_text(SOURCES, encoding="utf-8")

@@ -1,7 +1,7 @@
 """From "run now" to the first step's first line: our worker beside Prefect's process worker.
 
-Idle, and with twenty other runs going on. 200 runs each take a while, as the peer is slow:
-``BENCH_RUNS=20`` gives a quick look.
+Idle, and with twenty other runs going on, each of which begins a step every five seconds. 200 runs
+each take a while, as the peer is slow: ``BENCH_RUNS=20`` gives a quick look.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GOING_ON = {
         {
             "id": "tick",
             "kind": "wait",
-            "duration": "1s",
+            "duration": "5s",
             "foreach": list(range(1000)),
             "max_parallel": 1,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import platform
@@ -73,3 +74,10 @@ def running_stack(home: str, *, plant: bool = True) -> Iterator[Stack]:
         yield running
     finally:
         running.stop()
+
+
+def point_to(running: Stack) -> None:
+    """Let this process speak to a running system; to be called outside of an event loop."""
+    os.environ.update(running.environment)
+    os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
+    importlib.import_module("prefect")  # its start-up hooks cannot run inside a loop

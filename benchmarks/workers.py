@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from uuid import UUID
 
 import psutil
 
-from benchmarks.measuring import running_stack
+from benchmarks.measuring import point_to, running_stack
 from services.stack import Stack
 
 if TYPE_CHECKING:
@@ -65,9 +64,7 @@ def both_workers(home: str) -> Iterator[Sides]:
         with (Path(home) / "stock.log").open("wb") as log:
             stock = subprocess.Popen([*command, "-t", "process"], env=env, stdout=log, stderr=log)
         try:
-            os.environ.update(stack.environment)
-            os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
-            importlib.import_module("prefect")  # its start-up hooks cannot run inside a loop
+            point_to(stack)
             yield Sides(stack, psutil.Process(stock.pid))
         finally:
             stock.terminate()

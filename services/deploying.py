@@ -7,6 +7,7 @@ Prefect calls :func:`setup_environment` before each of its commands in a folder 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from prefect.plugins import HookContext, register_hook
 from services.changed_files import State, state_of
 
 logger = logging.getLogger(__name__)
+_RUN = "PREFECT__FLOW_RUN_ID"
+"""In the environment of each process of a run."""
 
 
 @register_hook
@@ -30,6 +33,10 @@ def setup_environment(*, ctx: HookContext) -> None:
 
     found_once.certificates()
     found_once.time_zones()
+    if _RUN in os.environ:  # this is the process of a run that was not forked
+        from services import patience  # noqa: PLC0415 - see below
+
+        patience.wait_for_prefect()
     if Path(sys.argv[0]).stem not in {"prefect", "__main__", "-m"}:
         return
     found_once.schemas()

@@ -21,7 +21,7 @@ NAMES = [
     "prefect.flow-run.Resuming",
     "prefect.flow-run.AwaitingConcurrencySlot",
 ]
-_FIRST_REST_S, _LONGEST_REST_S = 1.0, 30.0
+_FIRST_REST_S, _LONGEST_REST_S = 1.0, 5.0
 _SOON_S = 0.02
 _EXPECTED_S = 5.0
 """For how long a run is asked for that does not come: another worker has it, or it is not due."""

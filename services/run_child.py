@@ -24,7 +24,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.logging.configuration import setup_logging
 from prefect.logging.loggers import flow_run_logger
 
-from services import shortcuts
+from services import patience, shortcuts
 from services.zygote import ENTRYPOINT, Known
 from smartops.settings import get_settings
 
@@ -63,6 +63,7 @@ def run(flow_run: FlowRun, known: Known) -> int:
         setup_logging()
     shortcuts.take(known)
     shortcuts.observe_beside()
+    patience.wait_for_prefect()
     configure_from_env()
     with handle_engine_signals(flow_run.id):
         logger: Any = flow_run_logger(flow_run=flow_run)

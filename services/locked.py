@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Answer = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2)
-_AT_ONCE_S = 2.0
+_AT_ONCE_S = 20.0
 """What failed later than that has waited for the lock already: there is no use in trying again."""
 
 

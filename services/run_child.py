@@ -24,7 +24,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.logging.configuration import setup_logging
 from prefect.logging.loggers import flow_run_logger
 
-from services import patience, shortcuts
+from services import patience, shortcuts, signal_groups
 from services.zygote import ENTRYPOINT, Known
 from smartops.settings import get_settings
 
@@ -64,6 +64,7 @@ def run(flow_run: FlowRun, known: Known) -> int:
     shortcuts.take(known)
     shortcuts.observe_beside()
     patience.wait_for_prefect()
+    signal_groups.know_signals_in_groups()
     configure_from_env()
     with handle_engine_signals(flow_run.id):
         logger: Any = flow_run_logger(flow_run=flow_run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -25,6 +26,7 @@ os.environ["PREFECT_HOME"] = str(_SESSION_HOME / "own-prefect")
 os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
+os.environ["AIOSMTPD_CONTROLLER_TIMEOUT"] = "60"  # a mail server has 5 s to start otherwise
 
 import psutil  # noqa: E402
 import pytest  # noqa: E402
@@ -107,10 +109,14 @@ def _tidy() -> Iterator[None]:
     """Remove the session's folder, and prove that no test left a process behind."""
     yield
     mine = psutil.Process()
-    left = [p for p in mine.children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-    names = [" ".join(process.cmdline())[:200] for process in left]
+    # What was just told to end may need a moment.
+    _, left = psutil.wait_procs(mine.children(recursive=True), timeout=10)
+    names = []
     for process in left:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                names.append(" ".join(process.cmdline())[:200])
+                process.kill()
     shutil.rmtree(_SESSION_HOME, ignore_errors=True)
     assert not names, f"processes left behind: {names}"
 

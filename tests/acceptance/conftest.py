@@ -16,11 +16,12 @@ import pytest
 
 from reports.runs import RunDetail, Wanted, get_run, list_runs
 from services.stack import Stack
+from smartops.audit import shipping
 from smartops.audit.store import Store
-from smartops.errors import SmartOpsError
+from smartops.errors import SmartOpsError, StoreUnavailable
 from smartops.jobs import loader
 from smartops.settings import get_settings
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_for
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Run = Callable[..., Any]
@@ -131,6 +132,19 @@ def fenced(file: str, language: str, containing: str = "") -> str:
     raise AssertionError(f"{file} has no {language} block with {containing!r}")
 
 
+def ship(store: Store, stack: Stack) -> None:
+    """Ship what is journalled; beside a busy recorder the embedded store may be locked a while."""
+
+    def done() -> bool:
+        try:
+            shipping.ship_all(store, stack.settings.journal_dir)
+        except StoreUnavailable:
+            return False
+        return True
+
+    wait_for(done, "the records in the store", 60)
+
+
 @pytest.fixture
 def run(in_stack: Stack) -> Run:
     """Run a job text; return its record."""
@@ -142,6 +156,7 @@ def run(in_stack: Stack) -> Run:
             await run_job(job, params)
         store = Store(in_stack.settings.store_url)
         try:
+            ship(store, in_stack)  # the run itself has little time for that
             newest = list_runs(store, Wanted(job=job.name), limit=1)[0]
             return get_run(store, str(newest.run_id))
         finally:

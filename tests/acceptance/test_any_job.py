@@ -13,7 +13,7 @@ from services.stack import Stack
 from smartops.audit.store import Store
 from smartops.errors import SmartOpsError
 from smartops.jobs.spec import JobSpec
-from tests.acceptance.conftest import PlantControl, states
+from tests.acceptance.conftest import PlantControl, ship, states
 from tests.conftest import PREFECT_LEAVES_SOCKETS
 
 pytestmark = [pytest.mark.stack, PREFECT_LEAVES_SOCKETS]
@@ -72,6 +72,7 @@ async def test_any_job(in_stack: Stack, plant_control: PlantControl, seed: int) 
     before = len(plant_control.log("shift-log.post"))
 
     def newest() -> RunDetail:
+        ship(store, in_stack)
         return get_run(store, str(list_runs(store, Wanted(job=spec.name), limit=1)[0].run_id))
 
     def posted() -> list[str]:

@@ -287,7 +287,7 @@ def test_cancelling_takes_back_what_was_made(
         if name == "in-the-ui":
             state = {"state": {"type": "CANCELLING"}}
             httpx.post(
-                f"{stack.api_url}/flow_runs/{run_id}/set_state", json=state
+                f"{stack.api_url}/flow_runs/{run_id}/set_state", json=state, timeout=60
             ).raise_for_status()
         else:
             assert quick("run", "cancel", run_id).returncode == 0
@@ -319,15 +319,15 @@ async def test_a_run_that_has_not_begun_is_cancelled(quick: Cli, in_stack: Stack
 def test_the_time_of_a_job_goes_on_after_a_question(quick: Cli, start: Start) -> None:
     """Waiting for people does not count; what the run took before it asked does."""
     run_id = start(
-        "name: long-and-asks\ntimeout: 4s\nsteps:\n"
-        "  - {id: before, kind: wait, duration: 2500ms}\n"
+        "name: long-and-asks\ntimeout: 7s\nsteps:\n"
+        "  - {id: before, kind: wait, duration: 4500ms}\n"
         "  - {id: ask, kind: approval, needs: [before], text: Go on}\n"
-        "  - {id: after, kind: wait, needs: [ask], duration: 2500ms}\n"
+        "  - {id: after, kind: wait, needs: [ask], duration: 4500ms}\n"
     )
     until(quick, run_id, "suspended")
     assert quick("approve", "grant", run_id).returncode == 0
     found = until(quick, run_id, "failed", "completed", ended=True)
-    assert "the run was not done after 4s" in found["message"], found
+    assert "the run was not done after 7s" in found["message"], found
 
 
 def test_an_approval_holds_for_its_values(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import pytest
 
+from services.stack import Stack
 from smartops.drivers.opcua_tags import OpcTag
 from smartops.drivers.tag_files import load_map
 from tests.acceptance.conftest import Cli, PlantControl
-from tests.conftest import PREFECT_LEAVES_SOCKETS
+from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
 
 pytestmark = [pytest.mark.stack, PREFECT_LEAVES_SOCKETS]
 
@@ -21,7 +23,12 @@ def answer(quick: Cli, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_looking_at_devices(quick: Cli, plant_control: PlantControl) -> None:
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_looking_at_devices(quick: Cli, plant_control: PlantControl, stack: Stack) -> None:
     """Check and read, of both protocols; a device that is away is an error with exit code 1."""
     for device in ("plant-line", "plant-cell"):
         checked = answer(quick, "check", device)
@@ -33,7 +40,10 @@ def test_looking_at_devices(quick: Cli, plant_control: PlantControl) -> None:
     for other in ("plant-broker", "plant-scale"):
         assert "answers: connected in" in quick("device", "check", other).stdout
         assert answer(quick, "check", other)["readings"] == []
+    assert stack.plant is not None
+    plc = stack.plant.modbus_port
     plant_control.switch_on("plc-offline")
+    wait_for(lambda: not listens(plc), "the PLC's end")
     for _ in range(3):
         gone = quick("device", "check", "plant-line")
         assert (gone.returncode, "no answer at 127.0.0.1" in gone.stderr) == (1, True)
@@ -41,6 +51,7 @@ def test_looking_at_devices(quick: Cli, plant_control: PlantControl) -> None:
     assert (left_alone["device"], left_alone["failures"]) == ("plant-line", 3)
     assert "plant-line" in quick("device", "quarantined").stdout
     plant_control.all_well()
+    wait_for(lambda: listens(plc), "the PLC's return")
     assert answer(quick, "quarantined") == []
     assert "every device that was asked" in quick("device", "quarantined").stderr
 

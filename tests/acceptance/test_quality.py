@@ -19,7 +19,7 @@ from smartops.audit import models
 from smartops.audit.store import Store
 from smartops.errors import ExpectationFailed
 from smartops.settings import get_settings
-from tests.acceptance.conftest import Run
+from tests.acceptance.conftest import Run, ship
 from tests.conftest import PREFECT_LEAVES_SOCKETS, ROOT
 
 pytestmark = [pytest.mark.stack, PREFECT_LEAVES_SOCKETS]
@@ -120,6 +120,7 @@ async def test_the_flow_looks_at_every_suite(in_stack: Stack, folder: Path) -> N
         await data_quality(["never", "period"])
     store = Store(in_stack.settings.store_url)
     try:
+        ship(store, in_stack)
         runs = list_runs(store, Wanted(job="data-quality"), limit=2)
     finally:
         store.close()

@@ -68,6 +68,8 @@ def wants_cpu(seconds: float) -> None:
 @flow(name="waits-for-a-file", persist_result=False)
 def waits_for(path: str) -> None:
     """Wait until a file is there."""
-    Path(path).with_suffix(".begun").write_text(str(os.getpid()), encoding="ascii")
+    draft = Path(path).with_suffix(".new")
+    draft.write_text(str(os.getpid()), encoding="ascii")
+    draft.rename(draft.with_suffix(".begun"))
     while not Path(path).exists():
         time.sleep(0.05)

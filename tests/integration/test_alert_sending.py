@@ -193,7 +193,7 @@ def test_the_fallback(plantlet: Plantlet, store: Store, mail: MailSink, web: Web
     load = connections(ops=mail.block(port=1), hook=AlertSlackWebhook(url=web.url))
     fail(plantlet, "fill")
     plantlet.judge(rules)
-    assert send(store, rules, load) == [False]
+    assert send(store, rules, load, rounds=1) == [False]
     assert web.posts == []
     begin = rows(store, alert_tables.alert_message)[0]["tried_at"] - timedelta(minutes=2)
     with store.transaction() as connection:

@@ -520,8 +520,12 @@ def test_the_recorder_ships_once_more_when_it_stops(home: Path) -> None:
     store.close()
 
 
-async def test_one_line_audits_a_plain_function(home: Path) -> None:
+async def test_one_line_audits_a_plain_function(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Async and plain, with defaults, with errors; no Prefect around."""
+    monkeypatch.setenv("SMARTOPS_SHIP_AT_RUN_END", "60s")  # nobody else brings it to the store
+    get_settings.cache_clear()
 
     @audited
     async def close_shift(line: str = "line-1") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,11 @@ async def until(condition: Any, what: str) -> None:
         raise AssertionError(what) from None
 
 
+def clients() -> list[str]:
+    """Return the threads of the source's connections."""
+    return [one.name for one in threading.enumerate() if f"-{SOURCE.name}-" in one.name]
+
+
 async def ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError, DeviceUnreachable):
@@ -123,6 +129,7 @@ async def test_a_cut_connection_doubles_nothing(
     await publish(broker, *range(20))
     await asyncio.wait_for(prefect.begun.wait(), 30)
     await wire.close()
+    await until(lambda: not clients(), "the cut is noticed")
     prefect.may_go_on.set()
     with pytest.raises(DeviceUnreachable):
         await asyncio.wait_for(first, 30)

@@ -25,7 +25,7 @@ from tests.conftest import free_port
 pytestmark = pytest.mark.browser
 ACTIONS = TypeAdapter(tuple[Action, ...])
 PICTURES = browser.Keeping(frozenset({"screenshot"}))
-LOGIN = [
+LOGIN: list[dict[str, object]] = [
     {"do": "goto", "path": "/login"},
     {"do": "fill", "target": {"label": "User name"}, "credential": "username"},
     {"do": "fill", "target": {"label": "Password"}, "credential": "password"},
@@ -39,7 +39,7 @@ def profile(plant: Plant, **changes: object) -> browser.Connection:
         "base_url": plant.addresses.hmi_url,
         "username": USERNAME,
         "password": PASSWORD,
-        "timeout": timedelta(seconds=5),
+        "timeout": timedelta(seconds=30),
         **changes,
     }
     return browser.Connection(**fields)  # type: ignore[arg-type]
@@ -92,7 +92,7 @@ async def test_a_wrong_password_is_told_at_once(plant: Plant, tmp_path: Path) ->
     """Not after the time limit of the next action, and as what it is; with a picture."""
     slow = profile(plant, password="wrong-password", timeout=timedelta(seconds=60))
     actions = [*LOGIN, {"do": "expect", "target": {"role": "heading", "name": "Line overview"}}]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(55):
         with pytest.raises(errors.AuthenticationFailed) as error:
             await perform(slow, actions, tmp_path)
     assert "'hmi'" in error.value.one_line
@@ -103,7 +103,8 @@ async def test_a_wrong_password_is_told_at_once(plant: Plant, tmp_path: Path) ->
 async def test_an_element_that_does_not_come(plant: Plant, tmp_path: Path) -> None:
     """Transient; the error names the action, the element and the page, in one line."""
     quick = profile(plant, timeout=timedelta(seconds=4))
-    actions = [LOGIN[0], {"do": "click", "target": {"text": "Start the line"}}]
+    patient = {**LOGIN[0], "within": "30s"}
+    actions = [patient, {"do": "click", "target": {"text": "Start the line"}}]
     with pytest.raises(errors.PageNotReady) as error:
         await perform(quick, actions, tmp_path)
     assert str(error.value) == (

@@ -82,7 +82,8 @@ async def test_what_is_left_behind_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_connecting_to_a_broker_is_given_up_at_once(found: Stations, tls: bool) -> None:
     """However many wait for it: they need no thread of the pool, and leave none behind."""
     port = found.silent if tls else found.full
-    connection = mqtt.Connection("bus", "127.0.0.1", port, tls=tls)
+    limit = timedelta(seconds=30)
+    connection = mqtt.Connection("bus", "127.0.0.1", port, tls=tls, timeout=limit)
 
     async def connect() -> None:
         async with mqtt.open_broker(connection):

@@ -40,7 +40,7 @@ class Log:
 @pytest.fixture
 def connection(plant: Plant) -> modbus.Connection:
     return modbus.Connection(
-        "plc", "127.0.0.1", plant.addresses.modbus_port, 1, timedelta(seconds=0.4), TAGS
+        "plc", "127.0.0.1", plant.addresses.modbus_port, 1, timedelta(seconds=1.5), TAGS
     )
 
 

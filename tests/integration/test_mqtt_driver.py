@@ -238,7 +238,7 @@ async def test_without_an_acknowledgement_the_outcome_is_unknown(
     thread = threading.Thread(target=serve)
     thread.start()
     port = server.getsockname()[1]
-    silent = Connection("bus", "127.0.0.1", port, version="3.1.1", timeout=timedelta(seconds=0.5))
+    silent = Connection("bus", "127.0.0.1", port, version="3.1.1", timeout=timedelta(seconds=2))
     async with mqtt.open_broker(silent) as client:
         with pytest.raises(getattr(errors, expected), match="did not acknowledge"):
             await client.publish("pulse", b"once", repeatable=repeatable)

@@ -36,7 +36,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 LIMIT_S = 1.5
 LATE_S = 2.0
 PATIENCE_S = 3.0
-"""How long the caller waits for a message or for an answer."""
+"""How long the caller waits for a message or for an answer that does not come."""
+PATIENT_S = 30.0
+"""How long what ends by itself may take: all cells connect at once."""
 SLACK_S = 5.0
 """How much longer a call may take on a loaded machine."""
 CELLS = cells(MQTT)
@@ -115,8 +117,24 @@ class Trial:
     """A client with a wire of its own, that does not fail."""
     prefix: str = ""
     """What tells its topics from those of the other version."""
+    column: str = ""
+
+    @property
+    def end(self) -> str:
+        return (MQTT_OLD if self.prefix else MQTT).end(self.fault, self.column)
+
+    @property
+    def limit_s(self) -> float:
+        return LIMIT_S if self.end in {"DeviceTimeout", "UnknownOutcome"} else PATIENT_S
+
+    @property
+    def patience_s(self) -> float:
+        return PATIENCE_S if self.end == "time limit" else PATIENT_S
 
     def begin(self) -> None:
+        """Begin to fail, and to be in a hurry where time has to run out."""
+        limit = timedelta(seconds=self.limit_s)
+        self.client._connection = replace(self.client._connection, timeout=limit)
         self.wire.fault = self.fault if self.fault in faulty_wire.FAULTS else ""
 
     def topic(self, column: str) -> str:
@@ -134,11 +152,11 @@ class Trial:
             self.begin()
             if self.fault != "silent":
                 await self.other.publish(topic, b"7", qos=1)
-            found = await asyncio.wait_for(self.client.next_message(), PATIENCE_S)
+            found = await asyncio.wait_for(self.client.next_message(), self.patience_s)
             assert (found.topic, found.payload) == (topic, 7)
             return "value"
 
-        return await ended(message(), LIMIT_S + PATIENCE_S + SLACK_S)
+        return await ended(message(), self.limit_s + self.patience_s + SLACK_S)
 
     async def publish(self, qos: Any) -> str:
         self.begin()
@@ -148,7 +166,7 @@ class Trial:
             return "done"
 
         limits = 2 if qos == 0 else 1  # the message's own way, and the ping behind it
-        return await ended(publish(), limits * LIMIT_S + SLACK_S)
+        return await ended(publish(), limits * self.limit_s + SLACK_S)
 
     async def ask(self) -> str:
         """The answer is that to this question."""
@@ -162,10 +180,10 @@ class Trial:
 
         async def answer() -> str:
             asked = self.client.ask(self.topic("ask"), b"abc", repeatable=False)
-            assert (await asyncio.wait_for(asked, PATIENCE_S)).payload == "ABC"
+            assert (await asyncio.wait_for(asked, self.patience_s)).payload == "ABC"
             return "value"
 
-        return await ended(answer(), PATIENCE_S + SLACK_S)
+        return await ended(answer(), self.patience_s + SLACK_S)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -195,10 +213,11 @@ async def trials(broker: Broker) -> AsyncIterator[Trials]:
     async def run(fault: str, column: str, version: mqtt.Version = "5") -> str:
         async with AsyncExitStack() as stack:
             wire = await stack.enter_async_context(wire_to(broker.port, LATE_S, renumbered))
-            limit = timedelta(seconds=LIMIT_S)
+            limit = timedelta(seconds=PATIENT_S)
             connection = Connection("bus", "127.0.0.1", wire.port, version=version, timeout=limit)
             client = await stack.enter_async_context(mqtt.open_broker(connection))
-            trial = Trial(fault, wire, client, other, "" if version == "5" else "old-")
+            prefix = "" if version == "5" else "old-"
+            trial = Trial(fault, wire, client, other, prefix, column)
             what, _, qos = column.partition(" ")
             operation = getattr(trial, what)
             end: str = await (operation(int(qos)) if qos else operation())

@@ -236,13 +236,16 @@ async def test_types(secure: Secure) -> None:
 
 async def test_a_method_without_an_answer_is_unknown(secure: Secure) -> None:
     """It is not called again; where the job says that it may be, the error is transient."""
-    connection = await trusted(secure, timeout=timedelta(seconds=0.5))
+    connection = await trusted(secure)
     node, method = f"nsu={NS};s=Cell", f"nsu={NS};s=Slow"
     for repeatable, expected in ((False, errors.UnknownOutcome), (True, errors.DeviceTimeout)):
         before = len(secure.calls)
         with contextlib.suppress(errors.DeviceUnreachable):
             async with opcua.open_server(connection) as server:
                 arguments = await server.prepare(method, [1.5])
+                protocol = server._client.uaclient.protocol
+                assert protocol is not None
+                protocol.timeout = 0.5  # not before: encryption takes its time
                 with pytest.raises(expected):
                     await server.call(node, method, arguments, repeatable=repeatable)
         assert len(secure.calls) == before + 1

@@ -153,6 +153,10 @@ async def test_what_nobody_heard_is_lost(plant: Plant) -> None:
     await some_bottles(plant)
     os.close(careless)
     await some_bottles(plant)
+    reader = plant.field._serial
+    assert reader is not None
+    # Not between a bottle and the reader's look at it.
+    await until(lambda: reader._told == plant.line.passed, "the reader's look")
     late = os.open(port, reading)
     missed, frame = plant.line.passed, b""
     try:
@@ -211,6 +215,8 @@ async def command(client: MqttDriver, **order: Any) -> Any:
 async def test_the_line_tells_its_state(plant: Plant, at_broker: Connection) -> None:
     """Retained for those who come later, and again each second; the counts when they change."""
     async with mqtt.open_broker(at_broker) as client:
+        await client.subscribe(STATE)
+        await heard(client, lambda _: True)  # the broker has it from now on
         await client.subscribe("plant/line/#")
         first = [await heard(client, lambda m: m.retained) for _ in range(2)]
         assert {message.topic for message in first} == {STATUS, STATE}

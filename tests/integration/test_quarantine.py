@@ -200,7 +200,7 @@ async def test_a_person_may_always_try() -> None:
 
 
 def to(port: int, patience: Patience, unit: int = 1) -> modbus.Connection:
-    timeout = timedelta(seconds=0.1)
+    timeout = timedelta(seconds=1)
     connection = modbus.Connection(f"plc-{unit}", "127.0.0.1", port, unit, timeout, LEVEL)
     return replace(connection, patience=patience)
 

@@ -20,8 +20,8 @@ from tests.conftest import free_port
 ENTRY = {"line": "line-1", "text": "t", "good": 1, "scrap": 0}
 
 
-def service(url: str, token: str = TOKEN) -> rest.Connection:
-    return rest.Connection("orders", url, token=token, timeout=timedelta(seconds=0.5))
+def service(url: str, token: str = TOKEN, timeout_s: float = 10) -> rest.Connection:
+    return rest.Connection("orders", url, token=token, timeout=timedelta(seconds=timeout_s))
 
 
 @asynccontextmanager
@@ -52,8 +52,10 @@ def http(status: str, body: str = "{}", kind: str = "application/json") -> bytes
     return f"{head}content-length: {len(body.encode())}\r\n\r\n{body}".encode()
 
 
-async def call(url: str, *, method: str = "GET", **options: Any) -> rest.Answer:
-    async with rest.open_service(service(url)) as client:
+async def call(
+    url: str, *, method: str = "GET", timeout_s: float = 10, **options: Any
+) -> rest.Answer:
+    async with rest.open_service(service(url, timeout_s=timeout_s)) as client:
         return await client.request(method, "/x", **options)
 
 
@@ -119,7 +121,7 @@ async def test_no_answer(repeatable: bool) -> None:
     wanted = errors.ServiceUnavailable if repeatable else errors.UnknownOutcome
     async with answering(b"") as url:
         with pytest.raises(wanted):
-            await call(url, repeatable=repeatable)
+            await call(url, repeatable=repeatable, timeout_s=1)
 
 
 async def test_nobody_listens() -> None:

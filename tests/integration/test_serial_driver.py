@@ -66,7 +66,7 @@ async def scale() -> AsyncIterator[Scale]:
 
 
 def to(scale: Scale, **changes: Any) -> Connection:
-    limit = timedelta(seconds=0.4)
+    limit = timedelta(seconds=5)
     return replace(Connection("scale", scale.path, timeout=limit), **changes)
 
 
@@ -116,9 +116,7 @@ async def test_frames(
 ) -> None:
     """However it is cut up on its way, an answer is taken when it is whole."""
     scale.answers[framing.wrapped(b"W?")] = parts
-    connection = to(
-        scale, framing=framing, silence=timedelta(seconds=0.25), timeout=timedelta(seconds=2)
-    )
+    connection = to(scale, framing=framing, silence=timedelta(seconds=1))
     assert await ask(connection, b"W?") == data
     assert scale.asked == [sent]
 
@@ -165,11 +163,12 @@ async def test_a_part_is_no_answer(scale: Scale) -> None:
     """The library would hand it over; and what comes late is not the next question's answer."""
     scale.answers[b"W?\r\n"] = [b"12."]
     with pytest.raises(errors.DeviceTimeout, match="a part came: 31322e"):
-        await ask(to(scale), b"W?")
+        await ask(to(scale, timeout=timedelta(seconds=1)), b"W?")
     scale.answers = {b"W?\r\n": [b"first\r\n"], b"T?\r\n": [b"second\r\n"]}
-    scale.delay_s = 0.6
+    scale.delay_s = 1.0
+    hurried = to(scale, timeout=timedelta(seconds=0.5), late=timedelta(seconds=1.5))
     with pytest.raises(errors.DeviceTimeout):
-        await ask(to(scale, late=timedelta(seconds=0.6)), b"W?")
+        await ask(hurried, b"W?")
     scale.delay_s = 0.0
     assert await ask(to(scale), b"T?") == b"second"
 
@@ -179,13 +178,13 @@ async def test_a_wrong_checksum_is_no_answer(scale: Scale) -> None:
     framing = Framing("line", checksum="sum")
     scale.answers[framing.wrapped(b"W?")] = [b"12x\r\n"]
     with pytest.raises(errors.BadAnswer, match="wrong checksum: 63"):
-        await ask(to(scale, framing=framing), b"W?")
+        await ask(to(scale, framing=framing, timeout=timedelta(seconds=1)), b"W?")
 
 
 async def test_somebody_elses_frame_is_passed_over(scale: Scale) -> None:
     """The answer is known by what it looks like."""
     scale.answers[b"W?\r\n"] = [b"EVENT door\r\n", b"W 12.5 kg\r\n"]
-    data = await ask(to(scale, timeout=timedelta(seconds=2)), b"W?", r"W (?P<kg>[\d.]+)")
+    data = await ask(to(scale), b"W?", r"W (?P<kg>[\d.]+)")
     assert found(data, pattern(r"W (?P<kg>[\d.]+)"))["fields"] == {"kg": "12.5"}
 
 

@@ -32,7 +32,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 EXPECT = r"^W\d{4}$"
 LIMITS_S = {"value": 20.0, "DeviceTimeout": 0.5, "UnknownOutcome": 0.8}
 """How long an answer is waited for, by what the cell comes to."""
-SHORT_S = 1.5
+SHORT_S = 2.5
+SILENCE_S = 1.0
+"""Much more than the device pauses within a frame: all cells are begun in its loop."""
 LATE_S = 2.0
 """Much more than a late answer takes: on a loaded machine it comes later still."""
 NEVER = Patience(after=0)
@@ -100,13 +102,15 @@ async def on_a_line(matrix: Matrix, framings: dict[str, Framing], fault: str, co
     limit_s = LIMITS_S.get(matrix.end(fault, column), SHORT_S)
     if fault == "one and a half":
         limit_s = SHORT_S  # what comes behind the answer is waited out
+    elif column == "silence" and fault not in {"late", "no-answer"}:
+        limit_s = max(limit_s, SHORT_S)  # the silence that ends a frame has to fit in
     async with serial_device.on_pty(framing, fault) as (device, path):
         connection = Connection(
             column,
             path,
             timeout=timedelta(seconds=limit_s),
             late=timedelta(seconds=serial_device.LATE_S if fault == "late" else LATE_S),
-            silence=timedelta(seconds=0.3),
+            silence=timedelta(seconds=SILENCE_S),
             framing=framing,
             patience=NEVER,
         )
@@ -146,7 +150,7 @@ async def through_a_converter(fault: str, column: str) -> str:
     framing = CHECKED["line"]
     async with (
         serial_device.on_socket(framing) as (asked, target),
-        wire_to(target, limit_s + 0.2) as wire,
+        wire_to(target, limit_s + 1) as wire,
     ):
         connection = Connection(
             column,

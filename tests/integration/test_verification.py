@@ -26,7 +26,7 @@ from smartops.audit.store import Store
 from smartops.settings import get_settings
 
 NOW = datetime.now(UTC)
-PERIOD = Period(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
+PERIOD = Period(NOW - timedelta(hours=1), NOW + timedelta(days=1))
 RULES = Policy.model_validate(
     {
         "channels": {"ops": {"block": "alert-mail/ops"}},

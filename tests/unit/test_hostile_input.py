@@ -95,10 +95,10 @@ def test_a_parameter_may_be_called_like_a_step_kind() -> None:
 def test_an_expression_cannot_be_a_weapon(text: str) -> None:
     """A TemplateError within a second and without a gigabyte."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(TemplateError):
         templating.render({"checked": list(templating.references(text)), "text": text}, NAMES)
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 

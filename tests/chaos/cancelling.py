@@ -133,6 +133,8 @@ class Cancelled:
     faults: list[str] = field(default_factory=list)
     state: str = ""
     on_record: str = ""
+    began: bool = False
+    """Whether the job itself has begun: from then on its `always` steps are due."""
 
 
 async def cancel_one(
@@ -236,7 +238,7 @@ def _on_record(store: Store, done: list[Cancelled]) -> None:
             except BadInput:
                 one.on_record = "not begun"
                 break
-            one.on_record = detail.run.state
+            one.on_record, one.began = detail.run.state, detail.run.pid is not None
             left = detail.processes[-1].still_alive if detail.processes else None
             if (detail.run.ended_at and left is not None) or time.monotonic() > deadline:
                 break
@@ -253,10 +255,10 @@ def not_once(posts: Counter[str], done: list[Cancelled]) -> list[str]:
     wrong = []
     for one in done:
         begun = posts[f"{one.mark} begin"]
-        for what in ("end", "back"):
+        for what, due in (("end", int(one.began)), ("back", begun)):
             times = posts[f"{one.mark} {what}"]
-            if times != begun or begun > 1:
-                wrong.append(f"{one.mark} ({one.run}): begun {begun}, {what} {times}")
+            if times != due or begun > 1:
+                wrong.append(f"{one.mark} ({one.run}): begun {begun}, {what} {times}, not {due}")
     return wrong
 
 

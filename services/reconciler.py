@@ -44,9 +44,16 @@ _OVERLAP = timedelta(minutes=2)
 _SLOTS_EVERY_S = 15.0
 _CLEAR_EVERY_S = 3600.0
 _LEAST_PAUSE_S = 0.5
+_REST = 4
+"""So many times as long as a round took: what it wants of the server stays a small share."""
 _LISTEN_S = 1.0
 _NOT_URGENT = ("Scheduled", "Late", "Pending", "Running")
 """States that are looked into at the interval: a run that begins has no time to spare for it."""
+
+
+def _pause_s(took_s: float, interval_s: float) -> float:
+    """Return how long a round is rested from at the least: a busy server is asked less often."""
+    return max(_LEAST_PAUSE_S, min(_REST * took_s, interval_s))
 
 
 class Reconciler:
@@ -102,11 +109,13 @@ class Reconciler:
         interval_s = get_settings().reconcile_interval.total_seconds()
         while not self._stopping.is_set():
             wake.clear()
+            began = time.monotonic()
             await self._once(work)
+            pause_s = _pause_s(time.monotonic() - began, interval_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(wake.wait(), interval_s)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _LEAST_PAUSE_S)
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
 
     async def _once(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do a round. What is away is told once, and tried again; so is what nobody thought of."""

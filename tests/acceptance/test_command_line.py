@@ -367,12 +367,15 @@ def test_two_systems_that_start_at_once_do_not_mix(tmp_path: Path) -> None:
     ]
     try:
         for process in starting:
-            _, stderr = process.communicate(timeout=240)
+            _, stderr = process.communicate(timeout=480)
             assert process.returncode == 0, stderr
         states = [json.loads((home / "run" / "stack.json").read_text()) for home in homes]
         assert states[0]["api_url"] != states[1]["api_url"]
         assert not set(states[0]["plant"].values()) & set(states[1]["plant"].values())
     finally:
+        for process in starting:  # one that still starts its services would do so after `down`
+            process.terminate()
+            process.wait(120)
         for home in homes:
             down = [sys.executable, "-m", "smartops", "down"]
             subprocess.run(down, env={**own, "SMARTOPS_HOME": str(home)}, check=True)

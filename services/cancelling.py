@@ -21,9 +21,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling
+from prefect.states import Cancelled, Cancelling
 
-from services.ending import Endings
+from services.ending import Endings, Exit
 from services.warm_start import ExecutorHost
 
 if TYPE_CHECKING:
@@ -60,6 +60,23 @@ class Canceller:
         for run, error in zip(runs, done, strict=True):
             if isinstance(error, Exception):  # the others end, and the worker after them
                 logger.error("run %s could not be cancelled", run, exc_info=error)
+
+    async def settle(self, run: UUID, ended: Exit | None) -> None:
+        """Give a run its end whose process has found by itself that it is cancelled, and ended.
+
+        So it is where the word comes just before it would begin: nobody is left to be told then.
+        """
+        if ended is None or not ended.status or ended.told:
+            return
+        client = self._client()
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                found = await client.read_flow_run(run)
+                if found.state is not None and found.state.is_cancelling():
+                    state: State[Any] = Cancelled(message="it was cancelled before it began")
+                    await client.set_flow_run_state(run, state)
+        except _NO_ANSWER as error:  # the reconciler gives it its end
+            logger.debug("it cannot be seen whether run %s is cancelled: %s", run, error)
 
     async def watch(self) -> None:
         """Cancel what Prefect has as being cancelled, and nobody has told; never returns."""

@@ -48,6 +48,8 @@ class Exit:
     cause: str | None = None
     """Why, in words, where it did not end by itself in peace."""
     swept: Swept = field(default_factory=Swept)
+    told: bool = False
+    """Whether it was told to end."""
 
 
 def grace_of(flow_run: FlowRun) -> float:

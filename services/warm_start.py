@@ -135,7 +135,7 @@ class WarmStarter:
         swept = await self._endings.over(ending, handle.pid or 0)
         status = handle.returncode
         cause = cause_of(status, spent, self._recipe.limits.get("CPU"), ending.told_why)
-        self._ended(Exit(status, cause, swept))
+        self._ended(Exit(status, cause, swept, ending.told))
 
     async def _start_cold(
         self, flow_run: FlowRun, task_status: anyio.abc.TaskStatus[ProcessHandle]

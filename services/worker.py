@@ -368,6 +368,7 @@ class SmartOpsWorker(ProcessWorker):
         finally:
             if ended is None:
                 over(Exit(None))
+        await self._canceller.settle(flow_run.id, ended)
         status = -1 if ended is None or ended.status is None else ended.status
         return ProcessWorkerResult(status_code=status, identifier=str(pid))
 

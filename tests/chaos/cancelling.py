@@ -134,7 +134,7 @@ class Cancelled:
     state: str = ""
     on_record: str = ""
     began: bool = False
-    """Whether the job itself has begun: from then on its `always` steps are due."""
+    """Whether any of its steps has begun: from then on its `always` steps are due."""
 
 
 async def cancel_one(
@@ -238,7 +238,7 @@ def _on_record(store: Store, done: list[Cancelled]) -> None:
             except BadInput:
                 one.on_record = "not begun"
                 break
-            one.on_record, one.began = detail.run.state, detail.run.pid is not None
+            one.on_record, one.began = detail.run.state, bool(detail.steps)
             left = detail.processes[-1].still_alive if detail.processes else None
             if (detail.run.ended_at and left is not None) or time.monotonic() > deadline:
                 break

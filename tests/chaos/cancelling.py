@@ -166,7 +166,8 @@ async def cancel_one(
     one.faults += [f"alive: {name}" for name in processes_of(running, store, made.id)]
     one.state = state.type.value if state is not None else "none"
     if state is None or state.type is not StateType.CANCELLED:
-        one.faults.append(f"in Prefect it is {one.state}")
+        why = state.message if state is not None else None
+        one.faults.append(f"in Prefect it is {one.state} ({why})")
     return one
 
 

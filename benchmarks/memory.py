@@ -14,7 +14,10 @@ from benchmarks.workers import Sides, both_workers, create, deployments, rounds
 
 RUNS = 10
 _MIB = 1024 * 1024
-WAITING = {"name": "waiting", "steps": [{"id": "s", "kind": "wait", "duration": "10min"}]}
+WAITING = {
+    "name": "waiting",
+    "steps": [{"id": "s", "kind": "wait", "duration": "10m", "timeout": "20m"}],
+}
 
 
 def run(home: str) -> dict[str, Any]:

@@ -36,7 +36,9 @@ SHORT_S = 2.5
 SILENCE_S = 1.0
 """Much more than the device pauses within a frame: all cells are begun in its loop."""
 LATE_S = 2.0
-"""Much more than a late answer takes: on a loaded machine it comes later still."""
+LATE_WINDOW_S = 10.0
+"""Much more than a late answer takes: the device has its loop in common with all cells, and an
+answer that comes later than a device was said to give it may be taken for the next one's."""
 NEVER = Patience(after=0)
 """A cell that fails must not have the next one's device left alone."""
 SLACK_S = 5.0
@@ -109,7 +111,7 @@ async def on_a_line(matrix: Matrix, framings: dict[str, Framing], fault: str, co
             column,
             path,
             timeout=timedelta(seconds=limit_s),
-            late=timedelta(seconds=serial_device.LATE_S if fault == "late" else LATE_S),
+            late=timedelta(seconds=LATE_WINDOW_S if fault == "late" else LATE_S),
             silence=timedelta(seconds=SILENCE_S),
             framing=framing,
             patience=NEVER,
@@ -118,7 +120,7 @@ async def on_a_line(matrix: Matrix, framings: dict[str, Framing], fault: str, co
         if column == "write":
             if before:
                 device.hang_up()
-            end = await ended(unsafe(block_of(connection)), 2 * limit_s + LATE_S + SLACK_S)
+            end = await ended(unsafe(block_of(connection)), 2 * limit_s + LATE_WINDOW_S + SLACK_S)
         else:
             async with serial_line.open_line(connection) as line:
                 if before:
@@ -245,7 +247,8 @@ async def test_a_converter_that_hangs_up_may_still_pass_on_an_answer(home: None)
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     limit = timedelta(seconds=0.5)
-    connection = Connection("scale", f"socket://127.0.0.1:{port}", timeout=limit, late=limit)
+    late = timedelta(seconds=4)
+    connection = Connection("scale", f"socket://127.0.0.1:{port}", timeout=limit, late=late)
     async with serial_line.open_line(connection) as line:
         with pytest.raises(errors.DeviceUnreachable):
             await line.ask(b"W?")

@@ -16,10 +16,9 @@ from typing import Any
 from prefect.plugins import HookContext, register_hook
 
 from services.changed_files import State, state_of
+from services.zygote import RUN_ID
 
 logger = logging.getLogger(__name__)
-_RUN = "PREFECT__FLOW_RUN_ID"
-"""In the environment of each process of a run."""
 
 
 @register_hook
@@ -33,7 +32,7 @@ def setup_environment(*, ctx: HookContext) -> None:
 
     found_once.certificates()
     found_once.time_zones()
-    if _RUN in os.environ:  # this is the process of a run that was not forked
+    if RUN_ID in os.environ:  # this is the process of a run that was not forked
         from services import patience  # noqa: PLC0415 - see below
 
         patience.wait_for_prefect()

@@ -13,8 +13,8 @@ from uuid import UUID
 
 import psutil
 
-RUN_ID = "PREFECT__FLOW_RUN_ID"
-"""The variable by which a program that a run has started can be told from others."""
+from services.zygote import RUN_ID
+
 _BY_THEMSELVES_S = 0.15
 """How long what is left may take to end by itself: a browser sees that its run has gone."""
 _SURELY_S = 5.0

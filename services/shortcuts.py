@@ -59,6 +59,11 @@ def name_at_once() -> None:
     update, propose = FlowRunAsyncClient.update_flow_run, FlowRunAsyncClient.set_flow_run_state
     held: dict[str, Any] = {}
 
+    def taken() -> dict[str, Any]:
+        changes = dict(held)
+        held.clear()
+        return changes
+
     async def update_later(client: Any, flow_run_id: UUID, **changes: Any) -> Any:
         if changes.keys() == {"flow_version", "empirical_policy"}:
             held.update(changes)
@@ -66,15 +71,11 @@ def name_at_once() -> None:
         return await update(client, flow_run_id, **changes)
 
     async def give_name(client: Any, flow_run_id: UUID, name: str) -> Any:
-        changes = {**held, "name": name}
-        held.clear()
-        return await update(client, flow_run_id, **changes)
+        return await update(client, flow_run_id, name=name, **taken())
 
     async def go_on(client: Any, flow_run_id: Any, *args: Any, **kwargs: Any) -> Any:
         if held:
-            changes = dict(held)
-            held.clear()
-            await update(client, flow_run_id, **changes)
+            await update(client, flow_run_id, **taken())
         return await propose(client, flow_run_id, *args, **kwargs)
 
     for name, method in (

@@ -33,7 +33,7 @@ from services.ending import (
     kills_for_memory,
 )
 from services.warm import NotWarm, Nursery
-from services.zygote import ENTRYPOINT, Known, Order
+from services.zygote import ENTRYPOINT, RUN_ID, Known, Order
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -161,7 +161,7 @@ class WarmStarter:
             **os.environ,
             **self._recipe.environment,
             **settings_environment(),
-            "PREFECT__FLOW_RUN_ID": str(flow_run.id),
+            RUN_ID: str(flow_run.id),
             "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
             ENTRYPOINT: self._recipe.entrypoint,
         }

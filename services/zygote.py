@@ -40,6 +40,8 @@ _PR_SET_NAME = 15
 BIGGEST_ANSWER = 65_536
 _LONGEST_REASON = 300
 """How much is told of why a module cannot be imported: all of them have to fit into an answer."""
+RUN_ID = "PREFECT__FLOW_RUN_ID"
+"""The variable by which a process of a run, and what that has started, can be told from others."""
 ENTRYPOINT = "SMARTOPS__ENTRYPOINT"
 """The variable that names a flow which is installed, so that nothing has to be fetched for it."""
 

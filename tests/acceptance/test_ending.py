@@ -28,10 +28,10 @@ from prefect.states import Cancelling, Pending, Running
 from reports.runs import RunDetail, get_run
 from services.cancelling import Canceller
 from services.ending import Endings, Exit
-from services.leftovers import RUN_ID
 from services.stack import Stack
 from services.warm_start import ExecutorHost
 from services.worker import SmartOpsWorker
+from services.zygote import RUN_ID
 from smartops.audit import models
 from smartops.audit.store import Store
 from smartops.errors import BadInput

@@ -30,9 +30,9 @@ from prefect.exceptions import PrefectHTTPStatusError
 from benchmarks.measuring import percentile, save
 from reports.runs import get_run
 from services import stack as stacks
-from services.leftovers import RUN_ID
 from services.run_control import stop
 from services.stack import Stack
+from services.zygote import RUN_ID
 from smartops.audit.store import Store
 from smartops.errors import BadInput
 from smartops.jobs import loader

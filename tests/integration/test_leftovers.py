@@ -11,8 +11,9 @@ _AS_A_WORKER = """
 import asyncio, json, os, subprocess, sys, time
 from uuid import uuid4
 from services import leftovers
-from services.leftovers import RUN_ID, Strays, children, sweep
+from services.leftovers import Strays, children, sweep
 from services.warm import adopt_orphans
+from services.zygote import RUN_ID
 
 adopt_orphans()
 run, other = uuid4(), uuid4()

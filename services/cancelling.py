@@ -61,13 +61,13 @@ class Canceller:
             if isinstance(error, Exception):  # the others end, and the worker after them
                 logger.error("run %s could not be cancelled", run, exc_info=error)
 
-    async def settle(self, run: UUID, ended: Exit | None) -> None:
-        """Give a run its end whose process has found by itself that it is cancelled, and ended.
+    async def settle(self, run: UUID, ended: Exit | None) -> bool:
+        """Give a run that is being cancelled its end, where nobody is left to be told; return that.
 
-        So it is where the word comes just before it would begin: nobody is left to be told then.
+        So it is where its process has found by itself that it is cancelled, or could not be made.
         """
-        if ended is None or not ended.status or ended.told:
-            return
+        if ended is None or ended.status == 0 or ended.told:
+            return False
         client = self._client()
         try:
             async with asyncio.timeout(_ANSWER_S):
@@ -75,8 +75,10 @@ class Canceller:
                 if found.state is not None and found.state.is_cancelling():
                     state: State[Any] = Cancelled(message="it was cancelled before it began")
                     await client.set_flow_run_state(run, state)
+                    return True
         except _NO_ANSWER as error:  # the reconciler gives it its end
             logger.debug("it cannot be seen whether run %s is cancelled: %s", run, error)
+        return False
 
     async def watch(self) -> None:
         """Cancel what Prefect has as being cancelled, and nobody has told; never returns."""

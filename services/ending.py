@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
-from weakref import WeakValueDictionary
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,8 +26,6 @@ from tasks.job import TIME_TO_CANCEL_S
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
-    from prefect.runner._cancellation_manager import CancellationManager
-    from prefect.runner._process_manager import ProcessHandle, ProcessManager
 
 logger = logging.getLogger(__name__)
 _FLOW_S = 30.0
@@ -125,48 +122,6 @@ class Ending:
             self.told_why = f"it was told to end, and had not after {self.grace_s:g} s"
             self.hard_kill(pid)
             await self.over.wait()
-
-
-class Kills:
-    """What Prefect's cancelling asks of the processes of runs, with each run's own time to end."""
-
-    def __init__(self, processes: ProcessManager) -> None:
-        self._processes = processes
-
-    def get(self, run: UUID) -> ProcessHandle | None:
-        """Return the process of a run."""
-        return self._processes.get(run)
-
-    def flow_run_ids(self) -> set[UUID]:
-        """Return the runs that have a process."""
-        return self._processes.flow_run_ids()
-
-    async def kill(self, run: UUID, grace_seconds: float = 30, *, force: bool = False) -> None:
-        """End the process of a run."""
-        handle = self.get(run)
-        scope = handle.termination_scope if handle is not None else None
-        if handle is None or handle.pid is None or force or not isinstance(scope, Ending):
-            await self._processes.kill(run, grace_seconds, force=force)
-            return
-        await scope.cancel(handle.pid)
-
-
-class CancelsInTurn:
-    """Prefect's cancelling of a run, one call at a time; others wait, and find it done.
-
-    Of two calls at once, each can take the other for the one that ends the process: the second to
-    ask clears the answer that the first is waiting for, and both return with the process alive.
-    """
-
-    def __init__(self, manager: CancellationManager) -> None:
-        self._cancel = manager.cancel
-        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
-
-    async def __call__(self, flow_run: FlowRun, state_msg: str | None = None) -> None:
-        """End the run's process, call its hooks, and tell Prefect its end."""
-        turn = self._turns.setdefault(flow_run.id, asyncio.Lock())
-        async with turn:
-            await self._cancel(flow_run, state_msg=state_msg)
 
 
 class Endings:

@@ -21,12 +21,11 @@ from prefect.runner._starter_engine import EngineCommandStarter
 from prefect.settings import get_current_settings
 from prefect.utilities.processutils import sanitize_subprocess_env
 
+from services import prefect_cancels
 from services.ending import (
-    CancelsInTurn,
     Ending,
     Endings,
     Exit,
-    Kills,
     Spent,
     cause_of,
     grace_of,
@@ -264,10 +263,7 @@ class _Held:
     async def _hold(self) -> None:
         try:
             async with FlowRunExecutorContext() as context:
-                kills: Any = Kills(context.process_manager)
-                manager: Any = context._cancellation_manager
-                manager._process_manager = kills
-                manager.cancel = CancelsInTurn(manager)
+                prefect_cancels.put_in_place(context)
                 self.opened.set_result(context)
                 await self.leave.wait()
         except BaseException as error:

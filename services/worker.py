@@ -315,10 +315,10 @@ class SmartOpsWorker(ProcessWorker):
                 self._emit_flow_run_executed_event(result, configuration, submitted)
         except Exception as error:
             logger.exception("run %s could not be made", flow_run.id)
-            if not told.done:
+            if not told.done and not await self._canceller.settle(flow_run.id, Exit(None)):
                 text = f"it could not be started: {type(error).__name__}: {error}"
                 await self._propose_crashed_state(flow_run, text)
-                told.started(error)
+            told.started(error)
         finally:
             self._under_way.discard(flow_run.id)
             self._release_limit_slot(flow_run.id)

@@ -22,14 +22,10 @@ import psutil
 import pytest
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.states import Cancelling, Pending, Running
+from prefect.client.schemas.objects import FlowRun, StateType
 
 from reports.runs import RunDetail, get_run
-from services.cancelling import Canceller
-from services.ending import Endings, Exit
 from services.stack import Stack
-from services.warm_start import ExecutorHost
 from services.worker import SmartOpsWorker
 from services.zygote import RUN_ID
 from smartops.audit import models
@@ -337,31 +333,6 @@ async def test_runs_go_on_while_prefect_is_away(
         assert (await ended(client, again)).state_type is StateType.COMPLETED
         worker.terminate()
         assert worker.wait(60) == 0
-
-
-@pytest.mark.parametrize(
-    ("exit_", "state", "end"),
-    [
-        (Exit(1), Cancelling(), StateType.CANCELLED),
-        (Exit(1, told=True), Cancelling(), StateType.CANCELLING),
-        (Exit(0), Cancelling(), StateType.CANCELLING),
-        (None, Cancelling(), StateType.CANCELLING),
-        (Exit(1), Running(), StateType.RUNNING),
-    ],
-)
-async def test_who_finds_that_it_is_cancelled_and_ends_is_cancelled_at_once(
-    client: PrefectClient, exit_: Exit | None, state: State[Any], end: StateType
-) -> None:
-    """Who was told is ended by those who told it; who has another state has an end of its own."""
-    canceller = Canceller(ExecutorHost(), Endings(set), lambda: client)
-    flow = await client.create_flow_from_name("takes-a-while")
-    made = await client.create_deployment(flow, name=os.urandom(4).hex())
-    run = (await client.create_flow_run_from_deployment(made)).id
-    await client.set_flow_run_state(run, Pending())
-    await client.set_flow_run_state(run, state)
-    await canceller.settle(run, exit_)
-    assert (await client.read_flow_run(run)).state_type is end
-    await client.delete_flow_run(run)
 
 
 async def test_cancelled_at_any_moment(

@@ -27,7 +27,8 @@ def bulk_insert(
 
     The values are those that a record has: texts, numbers, bytes, UUIDs, aware times, None.
     """
-    head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES"
+    quoted = connection.dialect.identifier_preparer.quote  # a column may be called `before`
+    head = f"INSERT INTO {quoted(table)} ({', '.join(map(quoted, columns))}) VALUES"
     if connection.dialect.name == "sqlite":
         marks = ", ".join("?" * len(columns))
         plain = [tuple([_plain(value) for value in row]) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ipaddress
 import os
@@ -29,6 +30,10 @@ from reports.runs import Wanted, get_run, list_runs, runs_query
 from scripts import mariadb
 from smartops import errors
 from smartops.audit import models, schema, shipping
+from smartops.audit.bulk_insert import bulk_insert
+from smartops.audit.events import NO_RUN, Event
+from smartops.audit.journal import get_journal
+from smartops.audit.revisions import changes_of
 from smartops.audit.store import Store
 from smartops.settings import get_settings
 from tests.conftest import all_tables, needs
@@ -384,3 +389,20 @@ def test_backup_and_point_in_time(
     engine.dispose()
     assert found.ok
     assert (found.events, len(runs), found.seals) == (30, 5, 2)
+
+
+def test_whatever_a_table_calls_its_columns(store: Store) -> None:
+    """Rows are added in bulk to each of them; a name may be a word of the database's own."""
+    for table in all_tables().sorted_tables:
+        names = [column.name for column in table.columns]
+        with contextlib.suppress(errors.RecordRefused), store.transaction() as connection:
+            bulk_insert(connection, table.name, names, [[None] * len(names)])
+
+
+def test_a_change_of_a_job_is_on_record(store: Store) -> None:
+    """It says which revision it replaced."""
+    change = {"job": "j", "action": "updated", "revision": "b" * 64, "before": "a" * 64}
+    get_journal().append(Event("job.changed", NO_RUN, {**change, "person": "p", "source": "cli"}))
+    assert shipping.ship_all(store, get_settings().journal_dir) == 1
+    (row,) = changes_of(store, "j")
+    assert (row.action, row.before, row.revision) == ("updated", "a" * 64, "b" * 64)

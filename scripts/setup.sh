@@ -23,6 +23,7 @@ has_mariadb() { command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] ||
   [ -n "${SMARTOPS_TEST_MYSQL_URL:-}" ]; }
 has_mosquitto() { command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ]; }
 has_chromedriver() { command -v chromedriver >/dev/null; }
+has_ip() { command -v ip >/dev/null || [ -x /usr/sbin/ip ]; }
 has_mbpoll() { command -v mbpoll >/dev/null; }
 has_node() { command -v node >/dev/null && command -v npm >/dev/null; }
 has_mariadb_client() { command -v mariadb-dump >/dev/null && command -v mariadb-binlog >/dev/null; }
@@ -37,6 +38,7 @@ if [ "${1:-}" = --test ] && ! has_mariadb; then missing+=(mariadb-server-core ma
 if [ "${1:-}" = --test ] && ! has_mariadb_client; then missing+=(mariadb-client); fi
 if [ "${1:-}" = --test ] && ! has_chromedriver; then missing+=(chromium-driver); fi
 if [ "${1:-}" = --test ] && ! has_mbpoll; then missing+=(mbpoll); fi
+if [ "${1:-}" = --test ] && ! has_ip; then missing+=(iproute2); fi
 if [ "${1:-}" = --test ] && ! command -v node >/dev/null; then missing+=(nodejs); fi
 if [ "${1:-}" = --test ] && ! command -v npm >/dev/null; then missing+=(npm); fi
 

@@ -89,10 +89,14 @@ def _suite(running: System, runs: int, seed: int) -> tuple[Count, Faults]:
     try:
         stuck = _wait_for_ends(running, store, submitted)
         unsafe = sum(1 for times in counting.posts(running.stack).values() if times > 1)
-        held = counting.locks_held()
+        held = counting.locks_held(store if running.machine else None)
+        if running.machine:
+            running.machine.stop()
         running.stack.stop()
-        shipping.ship_all(store, running.journal)
-        journalled, stored = counting.journalled(running.kept), counting.stored(store)
+        for folder in running.journals:
+            shipping.ship_all(store, folder)
+        journalled, stored = counting.journalled(running.journals), counting.stored(store)
+        false_deaths, taken_away = counting.deaths(store, running.away)
         return Count(
             runs=len(submitted),
             kills=len(running.deaths),
@@ -104,7 +108,9 @@ def _suite(running: System, runs: int, seed: int) -> tuple[Count, Faults]:
             stuck=stuck,
             unsafe_repeated=unsafe,
             locks_held=held,
-            false_deaths=counting.false_deaths(store),
+            elsewhere=sum(1 for number in range(len(submitted)) if _is_elsewhere(running, number)),
+            taken_away=taken_away,
+            false_deaths=false_deaths,
             tampered=counting.tampered(running, store),
         ), faults
     finally:
@@ -122,6 +128,8 @@ def _submit_all(running: System, runs: int, submitted: list[UUID]) -> None:
             try:
                 if len(_open(client, submitted)) < _AT_ONCE:
                     deployment = client.get("/deployments/name/run-job/run-job").json()["id"]
+                    if running.machine and _is_elsewhere(running, len(submitted)):
+                        deployment = running.machine.deployment
                     parameters = {"job": spec, "params": {"mark": f"m{len(submitted)}"}}
                     answer = client.post(
                         f"/deployments/{deployment}/create_flow_run",
@@ -131,6 +139,11 @@ def _submit_all(running: System, runs: int, submitted: list[UUID]) -> None:
             except (httpx.HTTPError, KeyError, ValueError):
                 pass
             time.sleep(0.1)
+
+
+def _is_elsewhere(running: System, number: int) -> bool:
+    """Return whether a run is the second machine's."""
+    return running.machine is not None and number % 3 == 2
 
 
 def _open(client: httpx.Client, submitted: list[UUID]) -> list[dict[str, Any]]:

@@ -6,7 +6,9 @@ import json
 import sqlite3
 import urllib.request
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,13 @@ import sqlalchemy as sa
 
 from services.stack import Stack
 from smartops import locks
-from smartops.audit import anchors, keys, models, replay, verify
+from smartops.audit import anchors, keys, lock_places, models, replay, verify
+from smartops.audit.beats import SILENCE_S
 from smartops.audit.store import Store
-from tests.chaos.system import System
+from tests.chaos.system import KEPT, System
+
+_LATE_S = 15.0
+"""How long after a machine is back what was decided meanwhile may come on record."""
 
 
 @dataclass
@@ -33,6 +39,10 @@ class Count:
     stuck: int
     unsafe_repeated: int
     locks_held: int
+    elsewhere: int
+    """How many of the runs the second machine made."""
+    taken_away: int
+    """How many of those were given their end while it was cut off for long."""
     false_deaths: int
     tampered: str
 
@@ -62,10 +72,10 @@ def posts(stack: Stack) -> Counter[str]:
         return Counter(entry["text"] for entry in json.load(answer))
 
 
-def journalled(folder: Path) -> set[bytes]:
+def journalled(folders: Sequence[Path]) -> set[bytes]:
     """Return the ids of all events that ever were in a journal."""
     found: set[bytes] = set()
-    for path in folder.glob("*.journal"):
+    for path in (path for folder in folders for path in folder.glob(f"{KEPT}/*.journal")):
         database = sqlite3.connect(path)
         try:
             found.update(row[0] for row in database.execute("SELECT id FROM record"))
@@ -91,11 +101,15 @@ def states(store: Store) -> Counter[str]:
         return Counter({row[0]: row[1] for row in rows})
 
 
-def false_deaths(store: Store) -> int:
-    """Return how many runs were called dead whose process spoke on."""
+def deaths(store: Store, away: Sequence[tuple[float, float]]) -> tuple[int, int]:
+    """Return how many were called dead whose process spoke on; apart, those of a machine cut off.
+
+    ``away`` says from when to when a machine was not to be heard of, in seconds since the epoch.
+    """
     event, run = models.event, models.job_run
     query = (
-        sa.select(sa.func.count(sa.distinct(run.c.id)))
+        sa.select(run.c.ended_at, run.c.message)
+        .distinct()
         .join(event, event.c.run_id == run.c.id)
         .where(
             run.c.evidence.is_not(None),
@@ -104,12 +118,19 @@ def false_deaths(store: Store) -> int:
         )
     )
     with store.reading() as connection:
-        return int(connection.execute(query).scalar_one())
+        rows = connection.execute(query).all()
+    taken = 0
+    for row in rows:
+        at = row.ended_at.replace(tzinfo=UTC).timestamp()
+        was_away = any(since + SILENCE_S <= at <= until + _LATE_S for since, until in away)
+        taken += was_away and "is not heard of any more" in row.message
+    return len(rows) - taken, taken
 
 
-def locks_held() -> int:
-    """Return how many things of the home folder that is set are held by anybody."""
-    return sum(1 for _ in locks.queues())
+def locks_held(store: Store | None = None) -> int:
+    """Return how many things are held: of the home folder that is set, and among all machines."""
+    among_machines = lock_places.queues(store) if store else ()
+    return sum(1 for _ in (*locks.queues(), *among_machines))
 
 
 def tampered(system: System, store: Store) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from services.zygote import NAME
 from tests.chaos.system import System
 
 _AWAY_S = 3.0
+_LONG_AWAY_S = 25.0
+"""Longer than a machine may be silent."""
 _ALL = ("prefect", "recorder", "reconciler", "worker")
 
 
@@ -73,6 +76,28 @@ def cut_off_the_database(system: System) -> None:
     system.returned_at = time.time()
 
 
+def cut_off_a_machine(system: System) -> None:
+    """Cut the second machine off for a moment: nothing of it may be called dead."""
+    _cut_off(system, _AWAY_S)
+
+
+def cut_off_a_machine_for_long(system: System) -> None:
+    """Cut it off until others give up what it does; it comes back, and must not go on with that."""
+    began = time.time()
+    _cut_off(system, _LONG_AWAY_S)
+    system.away.append((began, time.time()))
+
+
+def _cut_off(system: System, seconds: float) -> None:
+    assert system.machine is not None
+    system.machine.cable.cut()
+    try:
+        time.sleep(seconds)
+    finally:
+        system.machine.cable.mend()
+        system.returned_at = time.time()
+
+
 def kill_prefect(system: System) -> None:
     """Kill Prefect's server."""
     process = system.service("prefect")
@@ -125,6 +150,7 @@ FAULTS = (
     kill_prefect,
     kill_everything,
 )
+OF_MACHINES = (cut_off_a_machine, cut_off_a_machine_for_long)
 
 
 class Faults:
@@ -133,13 +159,17 @@ class Faults:
     def __init__(self, system: System, seed: int) -> None:
         self._system = system
         self._random = random.Random(seed)
-        self._next = [*FAULTS, *((fill_the_disk,) if system.own_disk else ())]
+        self._all: list[Callable[[System], None]] = [
+            *FAULTS,
+            *(OF_MACHINES if system.machine else ()),
+        ]
+        self._next = [*self._all, *((fill_the_disk,) if system.own_disk else ())]
         self._random.shuffle(self._next)
         self.count: Counter[str] = Counter()
 
     def do_one(self) -> str:
         """Do the next; return its name."""
-        fault = self._next.pop() if self._next else self._random.choice(FAULTS)
+        fault = self._next.pop() if self._next else self._random.choice(self._all)
         fault(self._system)
         name = fault.__name__
         self.count[name] += 1

@@ -1,4 +1,7 @@
-"""The system under test: the whole stack on MariaDB, with a journal on a disk of its own."""
+"""The system under test: the whole stack on MariaDB, with a journal on a disk of its own.
+
+Beside it a second machine makes a third of the runs, where there can be one.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +23,11 @@ from services import stack as stacks
 from services.stack import Stack
 from services.zygote import RUN_NAME
 from smartops.settings import get_settings
+from tests.chaos import machine
+from tests.chaos.machine import Machine
 
+KEPT = "kept"
+"""The folder where each journal has a second name, so that it can be counted when it is gone."""
 _DISK = "24m"
 _LIMITS = {
     "SMARTOPS_JOURNAL_RESERVE": "2MB",
@@ -36,9 +43,12 @@ class System:
     stack: Stack
     database: MariaDB
     own_disk: bool
+    machine: Machine | None = None
     returned_at: float = 0.0
     """When the last thing that was away came back."""
     deaths: list[float] = field(default_factory=list)
+    away: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when the second machine was cut off for long enough to be given up."""
 
     @property
     def journal(self) -> Path:
@@ -46,9 +56,9 @@ class System:
         return self.stack.settings.journal_dir
 
     @property
-    def kept(self) -> Path:
-        """Where each journal has a second name, so that it can be counted when it is gone."""
-        return self.journal / "kept"
+    def journals(self) -> list[Path]:
+        """The folders of the journals of all machines."""
+        return [self.journal, *([self.machine.journal] if self.machine else ())]
 
     def service(self, name: str) -> psutil.Process | None:
         """Return the process of a service."""
@@ -94,23 +104,39 @@ def system(folder: Path) -> Iterator[System]:
     home = folder / "home"
     (home / "journal").mkdir(parents=True)
     own_disk = _mount(home / "journal")
-    with mariadb.running(folder) as database:
+    with ExitStack() as whole:
+        wire = whole.enter_context(machine.cable())
+        addresses = f"127.0.0.1,{machine.HERE}" if wire else "127.0.0.1"
+        database = whole.enter_context(
+            mariadb.running(folder, [f"--bind-address={addresses}", "--skip-name-resolve"])
+        )
         engine = sa.create_engine(f"{database.url}/", isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.exec_driver_sql("CREATE DATABASE chaos")
+            connection.exec_driver_sql("CREATE USER second@'%%'")
+            connection.exec_driver_sql("GRANT ALL ON *.* TO second@'%%'")
         engine.dispose()
+        if wire:
+            os.environ["SMARTOPS_LOCKS"] = "database"
         os.environ.update(
             SMARTOPS_HOME=str(home), SMARTOPS_DATABASE_URL=f"{database.url}/chaos", **_LIMITS
         )
         get_settings.cache_clear()
         running = stacks.up(lambda text: print(f"  ({text})"))
         made = System(running, database, own_disk)
-        made.kept.mkdir(exist_ok=True)
         keeping = _Keeper(made)
         keeping.start()
         try:
+            if wire:
+                url = f"mysql+pymysql://second@{machine.HERE}:{database.port}/chaos"
+                print(f"  (a second machine: starting on work pool {machine.POOL})")
+                made.machine = machine.start(wire, folder, running, url)
+            else:
+                print("  (no second machine: it takes root, `ip` and `unshare`)")
             yield made
         finally:
+            if made.machine:
+                made.machine.stop()
             running.stop()
             keeping.stop()
             made.kill(*made.run_processes())
@@ -142,9 +168,12 @@ class _Keeper(threading.Thread):
 
     def keep(self) -> None:
         # With its log: a journal whose writer was killed is whole only together with that.
-        for path in (*self._system.journal.glob("*.journal"), *self._system.journal.glob("*-wal")):
-            with suppress(OSError):
-                os.link(path, self._system.kept / path.name)
+        for folder in self._system.journals:
+            kept = folder / KEPT
+            kept.mkdir(exist_ok=True)
+            for path in (*folder.glob("*.journal"), *folder.glob("*-wal")):
+                with suppress(OSError):
+                    os.link(path, kept / path.name)
 
     def stop(self) -> None:
         self._stop_it.set()

@@ -260,16 +260,29 @@ def _processes_of(home: Path) -> list[str]:
     return found
 
 
-def _try(home: Path, *arguments: str) -> subprocess.Popen[str]:
+def _try(home: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     own = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "SMARTOPS_"))}
     return subprocess.Popen(
         [sys.executable, "-m", "smartops", "try", *arguments],
-        env={**own, "SMARTOPS_HOME": str(home), "HOME": str(home.parent)},
+        env={**own, "SMARTOPS_HOME": str(home), "HOME": str(home.parent), **environment},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_the_whole_system_on_mysql(stack: Stack, cli: Cli, mysql_url: str, tmp_path: Path) -> None:
+    """From its deployments to its report, all of it comes on record."""
+    env = {"SMARTOPS_DATABASE_URL": mysql_url, "SMARTOPS_HOME": str(tmp_path / "home")}
+    with _try(tmp_path / "home", **env) as trying:
+        stdout, stderr = trying.communicate(timeout=300)
+    assert trying.returncode == 0, stderr
+    assert " events, 6 steps, 1 commands" in stdout
+    stats = json.loads(cli("audit", "stats", "--json", env=env).stdout)
+    assert stats["waiting_in_journals"] == 0
+    assert stats["rows"]["job_change"] > 0
+    assert cli("audit", "verify", "--tables", env=env).returncode == 0
 
 
 def test_the_first_run_in_one_command(stack: Stack, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from benchmarks.workers import (
 
 RUNS = 200
 OTHERS = 20
+_TELL_EVERY = 25
 GOING_ON = {
     "name": "going-on",
     "steps": [
@@ -46,10 +47,10 @@ async def _measure(runs: int) -> dict[str, Any]:
 
     async with get_client() as client:
         both = await deployments(client)
-        idle = await _interleaved(client, both, runs)
+        idle = await _interleaved(client, both, runs, "idle")
         others = [await create(client, both["smartops"], GOING_ON) for _ in range(OTHERS)]
         await _under_way(client, others)
-        busy = await _interleaved(client, both, runs)
+        busy = await _interleaved(client, both, runs, f"with {OTHERS} others")
         await _cancel(client, others)
     return {
         "stock": summary(idle["stock"]),
@@ -67,12 +68,15 @@ def _ratio(samples: dict[str, list[float]]) -> float:
     return summary(samples["stock"])["p50"] / summary(samples["smartops"])["p50"]
 
 
-async def _interleaved(client: Any, both: Any, runs: int) -> dict[str, list[float]]:
+async def _interleaved(client: Any, both: Any, runs: int, how: str) -> dict[str, list[float]]:
     samples: dict[str, list[float]] = {name: [] for name in both}
-    for _ in range(runs):
+    for number in range(1, runs + 1):
         for name, deployment in both.items():
             made = await create(client, deployment, ONE_STEP)
             samples[name].append(await seconds_to_first_line(client, made))
+        if number % _TELL_EVERY == 0 or number == runs:
+            so_far = ", ".join(f"{name} {_words(samples[name])}" for name in both)
+            print(f"  {how}, {number} runs each, seconds: {so_far}", flush=True)
     return samples
 
 
@@ -92,3 +96,7 @@ async def _cancel(client: Any, runs: list[Any]) -> None:
     for run_id in runs:
         while not (await client.read_flow_run(run_id)).state.is_final():
             await asyncio.sleep(0.2)
+
+
+def _words(samples: list[float]) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in summary(samples).items())

@@ -113,10 +113,11 @@ class Machine:
         return self.home / "journal"
 
     def stop(self) -> None:
-        """End its processes, the worker first."""
+        """End its processes, the worker first. Once is enough."""
         processes.stop_all(list(reversed(self.services)))
         processes.stop_strays(str(self.home))
-        for relay in self.relays:
+        while self.relays:
+            relay = self.relays.pop()
             relay.kill()
             relay.communicate()
 

@@ -32,6 +32,8 @@ _CHROMIUM = (
     "Install Chromium (Debian: apt-get install chromium; elsewhere: playwright install chromium)."
 )
 _CLOSE_S, _LOOK_S = 10.0, 1.0
+_LAST_WORDS_S = 5.0
+"""How long what is asked of a browser that has died is waited for: its driver may never tell."""
 _NO_DISPLAY = ("Missing X server", "$DISPLAY", "cannot open display")
 
 
@@ -49,6 +51,10 @@ class Launch:
     headless: bool = True
 
 
+class _HasDied(Exception):
+    """The browser is gone, and what was asked of it was not answered."""
+
+
 class RunningBrowser:
     """A browser with its driver process."""
 
@@ -59,28 +65,35 @@ class RunningBrowser:
         self._files = files
         self.browser = browser
         self._processes = _marked(mark)
-        self._users = 0
+        self._users: set[asyncio.Timeout] = set()
         self._watching: asyncio.Task[None] | None = None
         self.took_bytes = 0
         """What it took when it was ended for taking more than it may; 0 while it takes less."""
 
     def lives(self) -> bool:
         """Return whether it can still be used."""
-        return self.browser.is_connected()
+        return self.browser.is_connected() and not self._has_died()
 
     @asynccontextmanager
     async def in_use(self) -> AsyncIterator[Browser]:
-        """Watch its memory for as long as somebody uses it."""
-        self._users += 1
-        if self._watching is None:
-            self._watching = asyncio.create_task(self._watch())
+        """Watch it for as long as somebody uses it. Raises _HasDied where nothing else tells."""
+        limit = asyncio.timeout(None)
         try:
-            yield self.browser
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._watching.cancel()
-                self._watching = None
+            async with limit:
+                self._users.add(limit)
+                if self._watching is None:
+                    self._watching = asyncio.create_task(self._watch())
+                try:
+                    yield self.browser
+                finally:
+                    self._users.discard(limit)
+                    if not self._users:
+                        self._watching.cancel()
+                        self._watching = None
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise _HasDied from error
 
     async def _watch(self) -> None:
         limit = get_settings().browser_memory
@@ -90,7 +103,14 @@ class RunningBrowser:
             if taken > limit:
                 self.took_bytes = taken
                 _kill(self._tree())
-                return
+            if self._has_died():
+                for user in self._users:
+                    if user.when() is None:
+                        user.reschedule(asyncio.get_running_loop().time() + _LAST_WORDS_S)
+
+    def _has_died(self) -> bool:
+        """Return whether its process is gone, where that is known."""
+        return bool(self._processes) and not any(map(_runs, self._processes))
 
     def _memory(self) -> int:
         """Return the bytes that its processes have for themselves."""
@@ -146,6 +166,13 @@ def _marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def _kill(processes: Iterable[psutil.Process]) -> None:
     """End processes; one that has ended meanwhile is no error."""
     for process in processes:
@@ -167,13 +194,15 @@ async def running(launch: Launch, name: str) -> AsyncIterator[Browser]:
             async with lent.in_use() as browser:
                 yield browser
         except Exception as error:
-            if not lent.took_bytes:
-                raise
-            limit, took = get_settings().browser_memory, lent.took_bytes
-            raise errors.BrowserCrashed(
-                f"{name}: the browser took {took / 1e6:.0f} MB of memory and was ended",
-                hint=f"It may take {limit / 1e6:.0f} MB (SMARTOPS_BROWSER_MEMORY).",
-            ) from error
+            if lent.took_bytes:
+                limit, took = get_settings().browser_memory, lent.took_bytes
+                raise errors.BrowserCrashed(
+                    f"{name}: the browser took {took / 1e6:.0f} MB of memory and was ended",
+                    hint=f"It may take {limit / 1e6:.0f} MB (SMARTOPS_BROWSER_MEMORY).",
+                ) from error
+            if isinstance(error, _HasDied):
+                raise errors.BrowserCrashed(f"{name}: the browser has died") from error
+            raise
 
 
 async def _start(launch: Launch, name: str) -> RunningBrowser:

@@ -192,6 +192,28 @@ async def test_a_browser_may_not_take_all_memory(
     assert own_tree() == []
 
 
+async def test_a_browser_that_dies_and_nothing_tells(plant: Plant, chromium: Path) -> None:
+    """Its driver may not notice, or not say: a step must not wait for that for ever."""
+    with pytest.raises(errors.BrowserCrashed, match="has died"):
+        await go_with_a_driver_that_stands_still(plant)
+    assert own_tree() == []
+
+
+async def go_with_a_driver_that_stands_still(plant: Plant) -> None:
+    """Ask something of a browser that is killed, through a driver that does not answer."""
+    async with browser.open_page(zoo(plant)) as page:
+        (driver,) = (p for p in psutil.Process().children() if "node" in p.name())
+        below = driver.children(recursive=True)
+        driver.suspend()
+        try:
+            for process in below:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            await page.goto("/zoo/forms", timeout=300_000)
+        finally:
+            driver.resume()
+
+
 async def test_nothing_is_shared_over_a_fork_or_a_loop(chromium: Path) -> None:
     """A forked child, and another event loop, have no use of what is warm here."""
     async with browser_warm.kept_warm():

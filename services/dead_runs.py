@@ -44,6 +44,7 @@ _ENDS_AS: dict[StateType | None, tuple[StateType, str]] = {
 }
 """What becomes of a run without a process that is not simply running."""
 _LEAVES = {StateType.PAUSED, StateType.SCHEDULED}
+_CANCELS = {StateType.CANCELLING, StateType.CANCELLED}
 
 
 class DeadRuns:
@@ -54,7 +55,7 @@ class DeadRuns:
         self._folder = folder
         self._home = liveness.home_id(folder)
         self._seen_dead: dict[UUID, float] = {}
-        self._untold: dict[UUID, str] = {}
+        self._untold: dict[UUID, tuple[StateType, str]] = {}
         """Runs that were just given their end, and Prefect has not been told."""
         self.gone: frozenset[UUID] = frozenset()
         """The homes of machines that are not heard of any more, where this one judges those."""
@@ -82,15 +83,18 @@ class DeadRuns:
             if not self._witness_may_speak(run, claims.get(run.id))
         ]
 
-    def end(self, run: OpenRun, claim: Claim | None) -> None:
+    def end(self, run: OpenRun, claim: Claim | None, *, cancelled: bool = False) -> None:
         """Put the end of a dead run on record, with the evidence."""
         steps = open_runs.open_steps(self._store, run.id)
         last = open_runs.last_word(self._store, run.id)
         gone = run.home in self.gone
-        events = verdict.of_dead_run(run, steps, last, claim, machine_gone=gone)
+        events = verdict.of_dead_run(
+            run, steps, last, claim, machine_gone=gone, cancelled=cancelled
+        )
         get_journal().append(*events)
         self._seen_dead.pop(run.id, None)
-        message = self._untold[run.id] = str(events[-1].body["message"])
+        message = str(events[-1].body["message"])
+        self._untold[run.id] = PREFECT_STATES[events[-1].body["state"]], message
         logger.warning("run %s of %s, process %s: %s", run.id, run.job, run.pid, message)
         shipping.ship_all(self._store, self._folder)
 
@@ -131,7 +135,8 @@ class DeadRuns:
             if in_peace and seen is not None and seen.state_type in _LEAVES:
                 await asyncio.to_thread(self.suspend, run)
             else:
-                await asyncio.to_thread(self.end, run, claim)
+                cancelled = seen is not None and seen.state_type in _CANCELS
+                await asyncio.to_thread(self.end, run, claim, cancelled=cancelled)
 
     async def put_prefect_right(self, api: PrefectApi, active: list[FlowRun]) -> None:
         """Give runs that Prefect takes for active the end that is on record, or that is plain."""
@@ -153,10 +158,10 @@ class DeadRuns:
 
     async def _tell_of_the_dead(self, api: PrefectApi) -> None:
         """Tell Prefect of the dead in whatever state it has them: paused, waiting for a retry."""
-        for run_id, message in list(self._untold.items()):
+        for run_id, (state, message) in list(self._untold.items()):
             run = await api.run(run_id)
             if run is not None and (run.state is None or not run.state.is_final()):
-                await api.end_run(run_id, StateType.CRASHED, message)
+                await api.end_run(run_id, state, message)
             del self._untold[run_id]
 
     async def _as_recorded(self, api: PrefectApi, run: FlowRun, record: KnownRun) -> None:

@@ -166,10 +166,12 @@ def recorded_run(info: RunInfo) -> Iterator[Ending]:
     """Record the block as a run; what it raises decides the state that is recorded."""
     ending = Ending()
     token = _explicit.set(info)
-    start_run(info, again=True)
     try:
+        start_run(info, again=True)
         yield ending
     except BaseException as error:
+        if not is_recorded(info.id):  # it has not begun
+            raise
         if isinstance(error, tuple(suspensions)):
             suspend_run(info, ending.message or describe(error), ending.suspended)
             raise

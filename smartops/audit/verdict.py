@@ -20,11 +20,13 @@ def of_dead_run(
     claim: Claim | None,
     *,
     machine_gone: bool = False,
+    cancelled: bool = False,
 ) -> list[Event]:
     """Return the events that end a run whose process died, with the evidence.
 
     A step that was under way and could have an effect has an unknown outcome; one that only reads
-    has crashed, and did no harm.
+    has crashed, and did no harm. A run that was being ``cancelled`` is that, unless an effect is in
+    doubt.
     """
     ends = [end_of_step(run.id, step) for step in steps]
     doubtful = [step.step for step in steps if _is_doubtful(step)]
@@ -44,7 +46,10 @@ def of_dead_run(
         "steps_under_way": [step.step for step in steps],
         "unknown_outcome": doubtful,
     }
-    return [*ends, end_of_run(run.id, "crashed", message, evidence)]
+    if cancelled and not doubtful:
+        message = f"it was being cancelled, and {message}"
+    state = "cancelled" if cancelled and not doubtful else "crashed"
+    return [*ends, end_of_run(run.id, state, message, evidence)]
 
 
 def end_of_run(

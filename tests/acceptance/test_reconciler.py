@@ -22,9 +22,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.schedules import CronSchedule
+from uuid6 import uuid7
 
 from reports.runs import RunDetail, get_run
-from services.dead_runs import DeadRuns
+from services.dead_runs import PREFECT_STATES, DeadRuns
 from services.foreign_runs import ForeignRuns
 from services.outside_changes import SETTLED, UNKNOWN, OutsideChanges
 from services.prefect_api import prefect_api
@@ -32,6 +33,7 @@ from services.slots import Slots
 from services.stack import Stack
 from services.submitting import submit
 from smartops.audit import models, open_runs
+from smartops.audit.open_runs import OpenRun
 from smartops.audit.revisions import OUTSIDE, changes_of, spec_on_record
 from smartops.audit.store import Store
 from smartops.errors import BadInput
@@ -388,6 +390,41 @@ async def test_a_run_without_a_process_ends_as_it_was_meant_to(
     assert ended.state is not None
     assert (ended.state_type, ended.state_name) == (becomes, becomes.value.capitalize())
     assert str(ended.state.message).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("state", "ends_as"),
+    [
+        (StateType.CANCELLING, "cancelled"),
+        (StateType.CANCELLED, "cancelled"),
+        (StateType.RUNNING, "crashed"),
+    ],
+)
+async def test_a_run_that_says_no_end_of_its_own(
+    in_stack: Stack,
+    ledger: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    state: StateType,
+    ends_as: str,
+) -> None:
+    """Its process has gone, in peace: one that was being cancelled is cancelled, also on record."""
+    from prefect import flow
+
+    @flow(name="says-no-end")
+    def nothing() -> None:
+        return
+
+    dead = DeadRuns(ledger, in_stack.settings.journal_dir)
+    async with prefect_api() as api:
+        made = await api._client.create_flow_run(nothing, state=State(type=state))
+        run = OpenRun(made.id, "j", "h", 1, uuid7(), dead._home, datetime.now(UTC), "own")
+        monkeypatch.setattr(dead, "find", lambda: [(run, None)])
+        await dead.judge(api)
+        assert dead._untold[made.id][0] is PREFECT_STATES[ends_as]
+        await dead._tell_of_the_dead(api)
+        ended = await api.run(made.id)
+    assert ended is not None
+    assert ended.state_type is PREFECT_STATES[ends_as]
 
 
 def test_a_function_inside_a_flow_does_not_end_the_flow(in_stack: Stack, ledger: Store) -> None:

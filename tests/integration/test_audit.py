@@ -27,7 +27,7 @@ from uuid6 import uuid7
 from reports.runs import Wanted, get_run, list_runs
 from services.recorder import Recorder
 from smartops import audited, errors, redact
-from smartops.audit import models, open_runs, recording, schema, shipping
+from smartops.audit import log_lines, models, open_runs, recording, schema, shipping
 from smartops.audit.events import Event
 from smartops.audit.journal import Journal, get_journal
 from smartops.audit.journal_reader import JournalReader, journal_files
@@ -217,6 +217,24 @@ def test_a_run_with_all_that_can_be_in_it(store: Store) -> None:
     assert detail.events == 10
     assert rows(store, models.job_revision)[0]["spec"] == '{"name":"j"}'
     json.dumps(detail.as_json())
+
+
+def test_a_run_that_is_cancelled_as_it_begins_has_its_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal may come right behind the start; one that was not put on record has no end."""
+
+    def cancelled() -> None:
+        raise recording.RunCancelled
+
+    monkeypatch.setattr(log_lines, "install", cancelled)
+    with pytest.raises(recording.RunCancelled), recorded_run(a_run()):
+        pytest.fail("it was cancelled before")
+    assert ship(store) == 2
+    assert [run.state for run in list_runs(store)] == ["cancelled"]
+    monkeypatch.setattr(recording, "get_journal", cancelled)
+    with pytest.raises(recording.RunCancelled), recorded_run(a_run()):
+        pytest.fail("it was cancelled before")
 
 
 def test_shipping_twice_changes_nothing(store: Store) -> None:

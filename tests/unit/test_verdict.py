@@ -64,6 +64,16 @@ def test_steps_under_way() -> None:
     assert run.body["evidence"]["last_record"]["type"] == "command.intended"
 
 
+@pytest.mark.parametrize(("effect", "state"), [("read", "cancelled"), ("unsafe", "crashed")])
+def test_a_run_that_was_being_cancelled(effect: str, state: str) -> None:
+    """It is that, and no crashed one; but for what it may have done, which has to be looked at."""
+    step = a_step("s", effect)
+    _, run = of_dead_run(RUN, [step], None, a_claim(0), cancelled=True)
+    assert run.body["state"] == state
+    said = run.body["message"].startswith("it was being cancelled, and its process died (exit st")
+    assert said is (state == "cancelled")
+
+
 # --- slots ------------------------------------------------------------------------------------
 
 

@@ -113,6 +113,8 @@ class Projection:
         again = known["ended_at"] is not None and known["ended_at"] < started
         again = (again and not secondary) or known["state"] in _SUSPENDED
         if (first_word and not secondary) or (again and (own or known["told_by"] == told_by)):
+            if first_word and not again:
+                values["started_at"] = started  # whoever's word came first
             self.changes.update(models.job_run, record.run_id, values)
             known.update({key: values[key] for key in _KNOWN if key in values})
 

@@ -356,6 +356,23 @@ def test_events_of_a_stream_stay_in_their_order(store: Store) -> None:
     assert replay.first_difference(store) is None
 
 
+def test_a_runs_own_word_that_comes_late(store: Store, tmp_path: Path) -> None:
+    """Its machine was cut off, and Prefect's word came before: it began when it says so itself."""
+    run, now = uuid7(), datetime.now(UTC)
+    body = {"job": "j", "kind": "flow", "flow": "f", "params": {}}
+    cut_off = Journal(tmp_path / "cut-off")
+    cut_off.append(Event("run.started", run, body, at=now))
+    cut_off.close()
+    told = {**body, "told_by": "prefect", "at": (now - timedelta(seconds=1)).isoformat()}
+    get_journal().append(Event("run.started", run, told, at=now + timedelta(seconds=3)))
+    shipping.ship_all(store, get_settings().journal_dir)
+    shipping.ship_all(store, tmp_path / "cut-off")
+    with store.reading() as connection:
+        (row,) = rows(connection, models.job_run)
+    assert (row["told_by"], row["started_at"]) == ("own", now)
+    assert replay.first_difference(store) is None
+
+
 def test_sealing_and_shipping_at_once(store: Store) -> None:
     """Two that seal at once make one chain; nothing is sealed twice or left out."""
     from concurrent.futures import ThreadPoolExecutor

@@ -21,6 +21,7 @@ from smartops.audit.beats import SILENCE_S
 from smartops.audit.store import Store
 from tests.chaos.system import KEPT, System
 
+_OWN_WORDS = ("run.started", "step.started", "step.ended", "command.intended", "run.ended")
 _LATE_S = 15.0
 """How long after a machine is back what was decided meanwhile may come on record."""
 
@@ -42,7 +43,7 @@ class Count:
     elsewhere: int
     """How many of the runs the second machine made."""
     taken_away: int
-    """How many of those were given their end while it was cut off for long."""
+    """How many of those were given up while it was cut off for long, and spoke again then."""
     false_deaths: int
     tampered: str
 
@@ -106,24 +107,26 @@ def deaths(store: Store, away: Sequence[tuple[float, float]]) -> tuple[int, int]
 
     ``away`` says from when to when a machine was not to be heard of, in seconds since the epoch.
     """
-    event, run = models.event, models.job_run
+    end, later = models.event.alias(), models.event.alias()
     query = (
-        sa.select(run.c.ended_at, run.c.message)
+        sa.select(end.c.run_id, end.c.at, end.c.body)
         .distinct()
-        .join(event, event.c.run_id == run.c.id)
+        .join(later, later.c.run_id == end.c.run_id)
         .where(
-            run.c.evidence.is_not(None),
-            event.c.type.not_like("process.%"),
-            event.c.at > run.c.ended_at,
+            end.c.type == "run.ended",
+            end.c.body.like('%"told_by": "reconciler"%'),
+            later.c.at > end.c.at,
+            later.c.type.in_(_OWN_WORDS),
+            later.c.body.not_like('%"told_by"%'),
         )
     )
     with store.reading() as connection:
         rows = connection.execute(query).all()
     taken = 0
     for row in rows:
-        at = row.ended_at.replace(tzinfo=UTC).timestamp()
+        at = row.at.replace(tzinfo=UTC).timestamp()
         was_away = any(since + SILENCE_S <= at <= until + _LATE_S for since, until in away)
-        taken += was_away and "is not heard of any more" in row.message
+        taken += was_away and "is not heard of any more" in row.body
     return len(rows) - taken, taken
 
 

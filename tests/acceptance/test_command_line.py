@@ -260,11 +260,11 @@ def _processes_of(home: Path) -> list[str]:
     return found
 
 
-def _try(home: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def _try(home: Path, *arguments: str) -> subprocess.Popen[str]:
     own = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "SMARTOPS_"))}
     return subprocess.Popen(
         [sys.executable, "-m", "smartops", "try", *arguments],
-        env={**own, "SMARTOPS_HOME": str(home), "HOME": str(home.parent), **environment},
+        env={**own, "SMARTOPS_HOME": str(home), "HOME": str(home.parent)},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -272,17 +272,30 @@ def _try(home: Path, *arguments: str, **environment: str) -> subprocess.Popen[st
     )
 
 
-def test_the_whole_system_on_mysql(stack: Stack, cli: Cli, mysql_url: str, tmp_path: Path) -> None:
-    """From its deployments to its report, all of it comes on record."""
-    env = {"SMARTOPS_DATABASE_URL": mysql_url, "SMARTOPS_HOME": str(tmp_path / "home")}
-    with _try(tmp_path / "home", **env) as trying:
-        stdout, stderr = trying.communicate(timeout=300)
-    assert trying.returncode == 0, stderr
-    assert " events, 6 steps, 1 commands" in stdout
-    stats = json.loads(cli("audit", "stats", "--json", env=env).stdout)
+def test_the_whole_system_on_mysql(cli: Cli, mysql_url: str, tmp_path: Path) -> None:
+    """A job is made, changed and run there, and all of that comes on record."""
+    home, file = tmp_path / "home", tmp_path / "ticks.yaml"
+    env = {"SMARTOPS_DATABASE_URL": mysql_url, "SMARTOPS_HOME": str(home)}
+
+    def done(*arguments: str) -> str:
+        found = cli(*arguments, env=env, limit_s=480)
+        assert found.returncode == 0, found.stderr
+        return found.stdout
+
+    try:
+        done("up", "--detach")
+        for pause in ("1ms", "2ms"):
+            file.write_text(f"name: ticks\nsteps: [{{id: tick, kind: wait, duration: {pause}}}]\n")
+            done("job", "apply", str(file))
+        done("job", "run", "ticks", "--wait")
+    finally:
+        cli("down", env=env)
+    stats = json.loads(done("audit", "stats", "--json"))
     assert stats["waiting_in_journals"] == 0
-    assert stats["rows"]["job_change"] > 0
-    assert cli("audit", "verify", "--tables", env=env).returncode == 0
+    assert stats["rows"]["job_change"] >= 2
+    assert [run["state"] for run in json.loads(done("run", "list", "--json"))] == ["completed"]
+    done("audit", "verify", "--tables")
+    assert _processes_of(home) == []
 
 
 def test_the_first_run_in_one_command(stack: Stack, tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ import sqlalchemy as sa
 from services.stack import Stack
 from smartops import locks
 from smartops.audit import anchors, keys, lock_places, models, replay, verify
-from smartops.audit.beats import SILENCE_S
+from smartops.audit.beats import BEAT_S, SILENCE_S
 from smartops.audit.store import Store
 from tests.chaos.system import KEPT, System
 
 _OWN_WORDS = ("run.started", "step.started", "step.ended", "command.intended", "run.ended")
+_SILENT_S = SILENCE_S - 2 * BEAT_S
+"""How soon after it was cut off a machine may be given up: its last word was before that."""
 _LATE_S = 15.0
 """How long after a machine is back what was decided meanwhile may come on record."""
 
@@ -125,7 +127,7 @@ def deaths(store: Store, away: Sequence[tuple[float, float]]) -> tuple[int, int]
     taken = 0
     for row in rows:
         at = row.at.replace(tzinfo=UTC).timestamp()
-        was_away = any(since + SILENCE_S <= at <= until + _LATE_S for since, until in away)
+        was_away = any(since + _SILENT_S <= at <= until + _LATE_S for since, until in away)
         taken += was_away and "is not heard of any more" in row.body
     return len(rows) - taken, taken
 

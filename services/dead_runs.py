@@ -16,6 +16,7 @@ from services.prefect_api import AWAY, PrefectApi
 from smartops.audit import liveness, open_runs, shipping, verdict
 from smartops.audit.events import Event
 from smartops.audit.journal import get_journal
+from smartops.audit.leader import Leader
 from smartops.audit.open_runs import Claim, KnownRun, OpenRun
 from smartops.audit.store import Store
 
@@ -31,6 +32,8 @@ _OWN_WORD = timedelta(seconds=15)
 """How long a process that is not known may take to say that it lives."""
 _WITNESS_S = 5.0
 """How long a worker may take to say how a process of its own ended."""
+_TURN_S, _TURN_LOOK_S = 5.0, 0.05
+"""How long one waits for another machine that ends a run just now, and how often it looks."""
 _DIED = "its process died"
 _ENDS_AS: dict[StateType | None, tuple[StateType, str]] = {
     StateType.PENDING: (
@@ -54,6 +57,7 @@ class DeadRuns:
         self._store = store
         self._folder = folder
         self._home = liveness.home_id(folder)
+        self._turn = Leader(store, "smartops_ends")
         self._seen_dead: dict[UUID, float] = {}
         self._untold: dict[UUID, tuple[StateType, str]] = {}
         """Runs that were just given their end, and Prefect has not been told."""
@@ -84,7 +88,24 @@ class DeadRuns:
         ]
 
     def end(self, run: OpenRun, claim: Claim | None, *, cancelled: bool = False) -> None:
-        """Put the end of a dead run on record, with the evidence."""
+        """Put the end of a dead run on record, with the evidence, unless it has one meanwhile.
+
+        One after the other among all machines: two that conclude at once would contradict each
+        other. Raises StoreUnavailable.
+        """
+        deadline = time.monotonic() + _TURN_S
+        while not self._turn.is_me():
+            if time.monotonic() > deadline:
+                return  # in the next round
+            time.sleep(_TURN_LOOK_S)
+        try:
+            known = open_runs.known_runs(self._store, [run.id]).get(run.id)
+            if known is not None and known.ended_at is None:
+                self._end(run, claim, cancelled=cancelled)
+        finally:
+            self._turn.release()
+
+    def _end(self, run: OpenRun, claim: Claim | None, *, cancelled: bool) -> None:
         steps = open_runs.open_steps(self._store, run.id)
         last = open_runs.last_word(self._store, run.id)
         gone = run.home in self.gone

@@ -32,7 +32,9 @@ from services.prefect_api import prefect_api
 from services.slots import Slots
 from services.stack import Stack
 from services.submitting import submit
-from smartops.audit import models, open_runs
+from smartops.audit import models, open_runs, shipping
+from smartops.audit.events import Event
+from smartops.audit.journal import get_journal
 from smartops.audit.open_runs import OpenRun
 from smartops.audit.revisions import OUTSIDE, changes_of, spec_on_record
 from smartops.audit.store import Store
@@ -40,7 +42,7 @@ from smartops.errors import BadInput
 from smartops.jobs import loader
 from smartops.jobs.revision import revision_of
 from smartops.people import who_is_here
-from smartops.settings import Settings
+from smartops.settings import Settings, get_settings
 from tasks.run_context import FLOW
 from tests.acceptance.conftest import Cli, ship
 from tests.conftest import PREFECT_LEAVES_SOCKETS, wait_for
@@ -417,6 +419,9 @@ async def test_a_run_that_says_no_end_of_its_own(
     dead = DeadRuns(ledger, in_stack.settings.journal_dir)
     async with prefect_api() as api:
         made = await api._client.create_flow_run(nothing, state=State(type=state))
+        started = {"job": "j", "kind": "flow", "flow": "f", "params": {}}
+        get_journal().append(Event("run.started", made.id, started))
+        shipping.ship_all(ledger, get_settings().journal_dir)
         run = OpenRun(made.id, "j", "h", 1, uuid7(), dead._home, datetime.now(UTC), "own")
         monkeypatch.setattr(dead, "find", lambda: [(run, None)])
         await dead.judge(api)

@@ -83,6 +83,13 @@ def test_the_runs_of_a_machine_that_is_gone(
     ((found, claim),) = other.find()
     other.end(found, claim)
     assert open_runs(shared) == []
+    third = DeadRuns(shared, tmp_path / "third")
+    third.gone = other.gone
+    third.end(found, claim)  # it had looked at the same moment, and comes second
+    shipping.ship_all(shared, get_settings().journal_dir)
+    with shared.reading() as connection:
+        ends = "SELECT count(*) FROM event WHERE type = 'run.ended'"
+        assert connection.exec_driver_sql(ends).scalar() == 1
     with shared.reading() as connection:
         rows = connection.exec_driver_sql("SELECT state, message FROM job_run").all()
         steps = connection.exec_driver_sql("SELECT state FROM step_run").scalars().all()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -67,8 +67,15 @@ def both_workers(home: str) -> Iterator[Sides]:
             point_to(stack)
             yield Sides(stack, psutil.Process(stock.pid))
         finally:
+            family = psutil.Process(stock.pid).children(recursive=True)
             stock.terminate()
-            stock.wait(60)
+            with suppress(subprocess.TimeoutExpired):  # it waits for what it runs
+                stock.wait(10)
+            stock.kill()
+            stock.wait()
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 async def deployments(client: PrefectClient) -> dict[str, UUID]:
